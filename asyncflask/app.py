@@ -1,0 +1,513 @@
+"""The application: its settings, its tables, and the decorators that fill them.
+
+What happens to a request stands in :mod:`asyncflask.pipeline`.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, MutableMapping
+from datetime import timedelta
+from typing import IO, TYPE_CHECKING, Any, TypeVar
+
+import jinja2
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from . import asgi, pipeline, sessions, templating
+from .calling import Calling, KindTable, answer
+from .context import current_context
+from .environ import build_scope
+from .pipeline import STAGES, Stages, stage
+from .routing import Map
+from .rules import Rule
+from .workers import WorkerPool
+from .wrappers import Request, Response
+
+if TYPE_CHECKING:
+    from .testing import Client
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _folder_of(name: str) -> str:
+    """Return the folder of a module or package, or the current one."""
+    file = getattr(sys.modules.get(name), "__file__", None)
+    return os.path.dirname(os.path.abspath(file)) if file else os.getcwd()
+
+
+class Flask:
+    """An application: a registry of views, rules, hooks and settings.
+
+    Make one in your main module, or in the ``__init__`` of your package::
+
+        from asyncflask import Flask
+        app = Flask(__name__)
+
+    It is an ASGI 3 application: ``uvicorn module:app`` serves it.
+
+    Settings are class attributes. Set them on the instance, or on a subclass.
+    Views, hooks, error handlers, context processors and body generators may
+    each be ``def`` or ``async def``; see :mod:`asyncflask.calling` for what
+    runs where.
+
+    :param package_name: the name of the module or package of the application,
+        usually ``__name__``; templates, static files and resources are looked
+        up beside it.
+    """
+
+    #: what ``request`` is an instance of
+    request_class: type[Request] = Request
+    #: what views' return values are turned into
+    response_class: type[Response] = Response
+    #: where the files of the folder ``static`` are served; None turns it off
+    static_path: str | None = "/static"
+    #: what sessions are signed with; without it they cannot be written
+    secret_key: str | bytes | None = None
+    #: older secret keys that sessions may still be signed with, oldest first
+    secret_key_fallbacks: tuple[str | bytes, ...] | list[str | bytes] = ()
+    #: options for :class:`jinja2.Environment`
+    jinja_options: dict[str, Any] = {"autoescape": True}  # noqa: RUF012
+
+    #: the host (and port) that subdomains stand in front of, and that external
+    #: URLs name; None for what the client asked
+    server_name: str | None = None
+    #: answer OPTIONS for every rule added from now on
+    provide_automatic_options: bool = False
+
+    #: the most bytes a request body may have; None for no limit
+    max_content_length: int | None = 16 * 1024 * 1024
+    #: the most bytes all fields of a form may have together, files left out
+    max_form_memory_size: int | None = 500_000
+    #: the most fields and files a form may have
+    max_form_parts: int | None = 1000
+    #: the most threads for plain callables, and so the most requests that may
+    #: be in plain code at once; the others wait in line
+    worker_threads: int = 40
+
+    #: the name of the session's cookie, and the path, domain and flags it gets
+    session_cookie_name: str = "session"
+    session_cookie_path: str = "/"
+    session_cookie_domain: str | None = None
+    session_cookie_secure: bool = False
+    session_cookie_httponly: bool = True
+    session_cookie_samesite: str | None = "Lax"
+    #: how long a session is accepted, and a permanent one kept by the browser
+    permanent_session_lifetime: timedelta = timedelta(days=31)
+
+    def __init__(self, package_name: str) -> None:
+        #: show errors and reload templates; never on where strangers come by
+        self.debug = False
+        #: the name the application was made with
+        self.package_name = package_name
+        #: the folder of that module or package
+        self.root_path = _folder_of(package_name)
+        #: view functions by endpoint; filled by :meth:`route`
+        self.view_functions: dict[str, Callable[..., Any]] = {}
+        #: handlers by status code or exception class; filled by
+        #: :meth:`errorhandler`
+        self.error_handlers: dict[int | type[Exception], Callable[..., Any]] = {}
+        #: called without arguments before each view; filled by
+        #: :meth:`before_request`
+        self.before_request_funcs: list[Callable[..., Any]] = []
+        #: called with the response after each view; filled by
+        #: :meth:`after_request`
+        self.after_request_funcs: list[Callable[..., Any]] = []
+        #: called with the exception, or None, at the very end; filled by
+        #: :meth:`teardown_request`
+        self.teardown_request_funcs: list[Callable[..., Any]] = []
+        #: called without arguments for each template, return what it gets;
+        #: filled by :meth:`context_processor`
+        self.template_context_processors: list[Callable[..., Any]] = [
+            templating.default_context_processor
+        ]
+        #: all rules: iterate over it, print it, add converters to it
+        self.url_map = Map()
+        #: the threads for plain callables
+        self.workers = WorkerPool(lambda: self.worker_threads, "asyncflask-worker")
+        #: whether each callable is plain or async, as far as known
+        self.kinds = KindTable()
+        #: the ASGI application; wrap it to put middleware around:
+        #: ``app.asgi_app = Middleware(app.asgi_app)``
+        self.asgi_app: ASGIApp = functools.partial(asgi.serve, self)
+        #: what to call at each stage: the default, or what overrides it
+        self.stages = Stages(self)
+        #: the rule of the static files
+        self.static_rule: Rule | None = None
+        self._route_static()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+        if name == "static_path":
+            self._route_static()
+        elif name in STAGES:
+            self.stages = Stages(self)
+
+    def _route_static(self) -> None:
+        if self.static_rule is not None:
+            self.url_map.remove(self.static_rule)
+            self.static_rule = None
+        if self.static_path is not None:
+            path = f"{self.static_path.rstrip('/')}/<path:filename>"
+            self.static_rule = Rule(path, endpoint="static", methods=["GET"])
+            self.url_map.add(self.static_rule)
+
+    @property
+    def static_folder(self) -> str:
+        """The folder whose files are served below :attr:`static_path`."""
+        return os.path.join(self.root_path, "static")
+
+    # ------------------------------------------------------------ registration
+
+    def add_url_rule(
+        self,
+        rule: str,
+        endpoint: str | None = None,
+        view_func: Callable[..., Any] | None = None,
+        **options: Any,
+    ) -> None:
+        """Connect a rule to an endpoint, as :meth:`route` does.
+
+        ::
+
+            app.add_url_rule("/", "index")
+            app.view_functions["index"] = index
+
+        :param rule: the rule; see :mod:`asyncflask.routing`.
+        :param endpoint: its name for ``url_for``; the name of the view by
+            default.
+        :param view_func: the view, if it is to be registered as well.
+        :param options: what :class:`~asyncflask.rules.Rule` takes.
+        :raises ValueError: when the endpoint has another view, or the rule is
+            malformed.
+        :raises LookupError: when the rule wants an unknown converter.
+        """
+        if endpoint is None:
+            if view_func is None:
+                raise TypeError(
+                    f"add_url_rule({rule!r}) got neither endpoint nor view_func, so"
+                    " the rule leads nowhere. Pass the endpoint as second argument."
+                )
+            endpoint = view_func.__name__
+        options.setdefault("methods", ("GET",))
+        self._add_options(options)
+        if view_func is not None:
+            self._add_view(endpoint, view_func)
+        self.url_map.add(Rule(rule, endpoint=endpoint, **options))
+
+    def _add_options(self, options: dict[str, Any]) -> None:
+        methods = options["methods"]
+        if isinstance(methods, str) or "OPTIONS" in {m.upper() for m in methods or ()}:
+            return
+
+        automatic = options.get("provide_automatic_options")
+        if automatic or (automatic is None and self.provide_automatic_options):
+            options["provide_automatic_options"] = True
+            options["methods"] = [*methods, "OPTIONS"]
+
+    def _add_view(self, endpoint: str, view: Callable[..., Any]) -> None:
+        known = self.view_functions.get(endpoint)
+        if known is not None and known is not view:
+            raise ValueError(
+                f"The endpoint {endpoint!r} leads to {known!r} already, so {view!r}"
+                " would never be called. Rename one, pass endpoint='…' to route, or"
+                " put functools.wraps into the decorator that renamed it."
+            )
+        self.view_functions[endpoint] = view
+
+    def route(self, rule: str, **options: Any) -> Callable[[F], F]:
+        """Register a view for a rule::
+
+            @app.route("/user/<int:id>")
+            async def user(id):
+                ...
+
+        A variable part is written ``<name>`` or ``<converter:name>`` and passed
+        to the view by name. The converters:
+
+        ==================  =====================================================
+        ``string``          text without a slash, the default; takes ``length``,
+                            ``minlength``, ``maxlength``
+        ``int``             a whole number; ``min``, ``max``, ``signed``,
+                            ``fixed_digits``
+        ``float``           a number with a point; ``min``, ``max``, ``signed``
+        ``path``            text with slashes
+        ``any(a, b)``       one of these words
+        ``uuid``            a UUID
+        ==================  =====================================================
+
+        A rule that ends in a slash redirects there from the URL without it; one
+        that does not is not found with one.
+
+        :param methods: the methods it answers to, GET by default; HEAD comes
+            with GET.
+        :param endpoint: the name for ``url_for``; that of the view by default.
+        :param defaults: values for the view that the URL does not say.
+        :param strict_slashes: False to accept the URL with and without a slash.
+        :param redirect_to: where to go instead of calling the view.
+        :param subdomain: the subdomain it belongs to.
+        :param stream_body: True to leave the body unread; the view iterates
+            over ``request.stream``.
+        :param max_content_length: the limit for the body of this rule.
+        :param options: what else :class:`~asyncflask.rules.Rule` takes.
+        """
+
+        def decorator(function: F) -> F:
+            self.add_url_rule(rule, options.pop("endpoint", None), function, **options)
+            return function
+
+        return decorator
+
+    def errorhandler(
+        self, code_or_exception: int | type[Exception]
+    ) -> Callable[[F], F]:
+        """Register a handler for a status code or a class of exceptions::
+
+            @app.errorhandler(404)
+            def not_found(error):
+                return "This page does not exist", 404
+
+        It gets the exception and returns what a view may return. The handler
+        for the most specific class is called; that for 500 gets any exception
+        without one, but not in debug mode.
+        """
+        if not isinstance(code_or_exception, int) and not (
+            isinstance(code_or_exception, type)
+            and issubclass(code_or_exception, Exception)
+        ):
+            raise TypeError(
+                f"errorhandler({code_or_exception!r}): that is neither a status code"
+                " nor a class of exceptions. Write errorhandler(404) or"
+                " errorhandler(ValueError)."
+            )
+
+        def decorator(function: F) -> F:
+            self.error_handlers[code_or_exception] = function
+            return function
+
+        return decorator
+
+    def before_request(self, f: F) -> F:
+        """Register a function to call before each view, also when there is none.
+
+        If it returns a value, that is the response, and the view is not called.
+        """
+        self.before_request_funcs.append(f)
+        return f
+
+    def after_request(self, f: F) -> F:
+        """Register a function to call with each response.
+
+        It returns the response to send: the same one, or another. They run in
+        the order they were registered.
+        """
+        self.after_request_funcs.append(f)
+        return f
+
+    def teardown_request(self, f: F) -> F:
+        """Register a function to call at the very end of each request.
+
+        It runs when the body has been sent, or the request has failed, in the
+        same thread as the other plain functions; the last registered first. It
+        gets the exception that nothing handled, or None.
+        """
+        self.teardown_request_funcs.append(f)
+        return f
+
+    def context_processor(self, f: F) -> F:
+        """Register a function that returns a dict of names for every template.
+
+        Such a name wins over one passed to ``render_template``, as in 0.1.
+        """
+        self.template_context_processors.append(f)
+        return f
+
+    # ------------------------------------------- the stages: override what you need
+
+    @stage
+    def match_request(self) -> Any:
+        """Return endpoint and values for the current request, and remember them.
+
+        Override it to match in another way. Called by hand it gives plain code
+        the value and a coroutine an awaitable, like every stage.
+
+        :raises HTTPException: when nothing matches.
+        """
+        ctx = self._context("match_request")
+        found = ctx.url_adapter.match_rule()
+        ctx.matched(*found)
+        return answer((found[0].endpoint, found[1]))
+
+    @stage
+    def open_session(self, request: Request) -> Any:
+        """Return the session for a request; None if there is to be none.
+
+        The default reads the signed cookie, and is only called when something
+        touches the session. An overridden one is called for every request.
+        """
+        return answer(sessions.open_session(self, request))
+
+    @stage
+    def save_session(self, session: Any, response: Response) -> Any:
+        """Put the session into a response, if it needs to be.
+
+        Called before the after_request functions, and again behind them if one
+        of them has used the session. An overridden one is called for every
+        session that is not None.
+        """
+        sessions.save_session(self, session, response)
+        return answer(None)
+
+    @stage
+    def preprocess_request(self) -> Any:
+        """Call the before_request functions until one returns a value."""
+        ctx = self._context("preprocess_request")
+        return ctx.by_hand(pipeline.preprocess_request(ctx))
+
+    @stage
+    def dispatch_request(self) -> Any:
+        """Call the view for the current request and return what it returns.
+
+        Errors are handled, and what their handler returned is the value; pass it
+        on to :meth:`make_response`.
+        """
+        ctx = self._context("dispatch_request")
+        if ctx.rule is None and ctx.routing_exception is None:
+            pipeline.match(ctx)
+        return ctx.by_hand(pipeline.dispatch_request(ctx))
+
+    @stage
+    def make_response(self, rv: Any) -> Any:
+        """Turn what a view may return into a response.
+
+        ====================  ===================================================
+        a response            is returned as it is
+        str, bytes            is the body
+        dict, list            is sent as JSON
+        tuple                 ``(body, status, headers, mimetype)``, or
+                              ``(body, headers)``
+        generator, iterator   plain or async, is streamed
+        Starlette response    keeps its status, header fields and way of sending
+        ASGI application      is called
+        ====================  ===================================================
+
+        :raises TypeError: for anything else, None included.
+        """
+        return pipeline.to_response(self, rv)
+
+    @stage
+    def process_response(self, response: Response) -> Any:
+        """Save the session, call the after_request functions, and return the
+        response to send."""
+        ctx = self._context("process_response")
+        return ctx.by_hand(pipeline.process_response(ctx, response))
+
+    @stage
+    def update_template_context(self, context: dict[str, Any]) -> Any:
+        """Add to a template's context, in place, what the processors return."""
+        ctx = self._context("update_template_context")
+        return ctx.by_hand(templating.update_context(ctx, context))
+
+    def create_jinja_loader(self) -> Any:
+        """Return what loads templates: those of the folder ``templates``."""
+        return jinja2.FileSystemLoader(os.path.join(self.root_path, "templates"))
+
+    def _context(self, wanted: str) -> Calling:
+        ctx = current_context(f"app.{wanted}()")
+        if not isinstance(ctx, Calling):
+            raise TypeError(f"{ctx!r} was not made by app.request_context()")
+
+        return ctx
+
+    # --------------------------------------------------------------- resources
+
+    @functools.cached_property
+    def jinja_env(self) -> jinja2.Environment:
+        """The Jinja environment, made when it is first used."""
+        return templating.new_environment(self)
+
+    def open_resource(self, resource: str) -> IO[bytes]:
+        """Open a file that lies beside the application's module, for reading::
+
+            with app.open_resource("schema.sql") as f:
+                db.executescript(f.read().decode())
+
+        :param resource: its path below :attr:`root_path`, with forward slashes.
+        :raises OSError: when there is no such file.
+        """
+        return open(os.path.join(self.root_path, resource), "rb")
+
+    # ---------------------------------------------------------------- contexts
+
+    def request_context(self, scope_or_environ: MutableMapping[str, Any]) -> Calling:
+        """Return a context for a request, to be entered by hand.
+
+        ::
+
+            with app.request_context(scope):
+                url_for("index")
+
+        :param scope_or_environ: an ASGI HTTP scope, or a WSGI environ.
+        """
+        if "REQUEST_METHOD" not in scope_or_environ:
+            ctx = Calling(self, scope_or_environ)
+            pipeline.match(ctx)
+            return ctx
+
+        ctx = Calling(self, build_scope(scope_or_environ))
+        pipeline.match(ctx)
+        length = ctx.request.content_length
+        if length:
+            pipeline.take_body(ctx, [scope_or_environ["wsgi.input"].read(length)])
+        return ctx
+
+    def test_request_context(self, path: str = "/", **options: Any) -> Calling:
+        """Return a context for a made-up request, to be entered by hand.
+
+        :param path: the path, with or without a query.
+        :param options: what :func:`asyncflask.testing.build_request` takes:
+            ``base_url query_string method data headers json``.
+        """
+        from .testing import build_request
+
+        scope, body = build_request(path, **options)
+        ctx = self.request_context(scope)
+        pipeline.take_body(ctx, [body])
+        return ctx
+
+    def test_client(self) -> Client:
+        """Return a client for tests: it talks to the application directly."""
+        from .testing import Client
+
+        return Client(self)
+
+    # ----------------------------------------------------------------- serving
+
+    def run(
+        self,
+        host: str = "localhost",
+        port: int = 5000,
+        debug: bool | None = None,
+        **options: Any,
+    ) -> None:
+        """Serve the application here, with uvicorn, until Ctrl-C.
+
+        For production start a server from outside: ``uvicorn module:app``.
+
+        :param host: the name or address to listen on; ``"0.0.0.0"`` for all.
+        :param port: the port; 0 for any that is free.
+        :param debug: sets :attr:`debug`.
+        :param options: what :class:`uvicorn.Config` takes.
+        :raises TypeError: for an option that it does not know.
+        :raises RuntimeError: where an event loop runs already.
+        """
+        from .serving import run
+
+        if debug is not None:
+            self.debug = debug
+        run(self, host, port, options)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection (ASGI 3)."""
+        await self.asgi_app(scope, receive, send)

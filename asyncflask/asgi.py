@@ -1,0 +1,411 @@
+"""The ASGI driver: from the server's scope into the pipeline, and back out.
+
+:func:`serve_request` is the way of a request: match it, take in its body,
+lead it through the pipeline, send what comes back, clean up. The user's code
+runs in a copy of the server's context variables that ends with the request.
+The server's own ``receive`` and ``send`` are awaited outside of that copy,
+because a server may start its work for the *next* request from in there.
+
+While a response streams, somebody listens for the client's farewell, so that
+a body which waits for something ends when nobody wants it any more.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.to_thread
+from starlette.types import Message, Receive, Scope, Send
+
+from . import static
+from .calling import Calling, within
+from .context import _current
+from .exceptions import ClientDisconnected, HTTPException
+from .forms import Body
+from .pipeline import describe, expected_body, limits_for, match, respond, teardown
+from .wrappers import AppBody, FileBody, Response, as_bytes
+
+if TYPE_CHECKING:
+    from .app import Flask
+
+logger = logging.getLogger("asyncflask")
+
+#: bytes of a big body that are taken in between two trips to a thread
+FEED_CHUNK = 1 << 18
+#: bytes of a file that are read and sent at a time
+FILE_CHUNK = 1 << 18
+#: methods whose requests rarely have a body, so that it must be announced
+_BODILESS = frozenset(("GET", "HEAD", "OPTIONS", "DELETE", "TRACE"))
+_END: Any = object()
+
+
+async def serve(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve one connection; a request, unless the server says otherwise."""
+    if scope["type"] != "http":
+        await serve_other(app, scope, receive, send)
+        return
+
+    ctx = Calling(app, scope)
+    ctx.context = contextvars.copy_context()
+    ctx.context.run(_current.set, ctx)
+    failure: BaseException | None = None
+    try:
+        match(ctx)
+        response = None
+        if ctx.rule is not None and ctx.rule is app.static_rule:
+            response = await static_response(ctx)
+        if response is None:
+            if scope["method"] not in _BODILESS or announces_body(scope):
+                await take_body(ctx, receive)
+            response = await ctx.carry(respond(ctx))
+        if type(response.body) is bytes:
+            start, body = response.on_wire(scope["method"])
+            await send(start)
+            await send({"type": "http.response.body", "body": body})
+        else:
+            await send_streamed(ctx, response, receive, send)
+    except ClientDisconnected:
+        logger.info("%s: the client has gone", describe(ctx))
+    except BaseException as exc:
+        failure = exc
+        if isinstance(exc, Exception):
+            logger.error("%s failed: %s: %s", describe(ctx), type(exc).__name__, exc)
+        raise
+    finally:
+        if ctx.worker or ctx.body or app.teardown_request_funcs:
+            await finish(ctx, failure or ctx.exception)
+
+
+async def serve_other(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve a connection that is no request."""
+    kind = scope["type"]
+    if kind == "lifespan":
+        await serve_lifespan(app, receive, send)
+    elif kind == "websocket":
+        await send({"type": "websocket.close", "code": 1000, "reason": ""})
+    else:
+        raise ValueError(
+            f"The server opened a connection of type {kind!r}, which asyncflask does"
+            " not know. It serves 'http' and 'lifespan' (ASGI 3)."
+        )
+
+
+async def serve_lifespan(app: Flask, receive: Receive, send: Send) -> None:
+    """Answer start-up and shut-down; the workers end with the latter."""
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            await send({"type": "lifespan.startup.complete"})
+        elif message["type"] == "lifespan.shutdown":
+            app.workers.close()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+
+
+async def finish(ctx: Calling, exc: BaseException | None) -> None:
+    """Tear the request down, close its files, and give its worker back."""
+    try:
+        if ctx.app.teardown_request_funcs:
+            with anyio.CancelScope(shield=True):
+                await ctx.carry(teardown(ctx, exc))
+    finally:
+        ctx.close()
+        ctx.dismiss()
+
+
+# -------------------------------------------------------------- taking a body in
+
+
+def announces_body(scope: Scope) -> bool:
+    """Say whether a body follows the header (RFC 9112, section 6.3).
+
+    HTTP/2 and 3 need no field to announce one.
+    """
+    for name, _ in scope["headers"]:
+        if name == b"content-length" or name == b"transfer-encoding":
+            return True
+
+    return bool(scope.get("http_version", "1.1") >= "2")
+
+
+async def take_body(ctx: Calling, receive: Receive) -> None:
+    """Take in the whole body, or keep the error that says why it is refused.
+
+    :raises ClientDisconnected: when the client does not send it to its end.
+    """
+    if ctx.rule is not None and ctx.rule.stream_body:
+        ctx.body = UnreadBody(ctx, receive)
+        return
+
+    try:
+        ctx.body = expected_body(ctx)
+        await fill(ctx.body, receive)
+    except ClientDisconnected:
+        raise
+    except HTTPException as exc:
+        ctx.body_error = exc
+
+
+async def fill(body: Body, receive: Receive) -> None:
+    """Feed a body what comes in; off the loop once it is so big that files are."""
+    pending: list[bytes] = []
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnected()
+
+        more = message.get("more_body", False)
+        chunk = message.get("body", b"")
+        if chunk and body.in_memory:
+            body.feed(chunk)
+        elif chunk:
+            pending.append(chunk)
+            if not more or sum(map(len, pending)) >= FEED_CHUNK:
+                await anyio.to_thread.run_sync(_feed_all, body, pending)
+    if pending:
+        await anyio.to_thread.run_sync(_feed_all, body, pending)
+    body.end()
+
+
+def _feed_all(body: Body, pending: list[bytes]) -> None:
+    chunks, pending[:] = list(pending), []
+    for chunk in chunks:
+        body.feed(chunk)
+
+
+class UnreadBody(Body):
+    """The body of a rule with ``stream_body=True``: the view takes it in."""
+
+    def __init__(self, ctx: Calling, receive: Receive) -> None:
+        super().__init__(limits_for(ctx))
+        self._stream = BodyStream(self, ctx, receive)
+
+    @property
+    def stream(self) -> BodyStream:
+        """The chunks, to iterate over once."""
+        return self._stream
+
+    def _refuse(self) -> Any:
+        raise RuntimeError(
+            "The body of this request was left unread, because its rule says"
+            " stream_body=True. Iterate over request.stream, or drop the option."
+        )
+
+    data = fields = files = property(_refuse)
+
+
+class BodyStream:
+    """The chunks of an unread body: ``async for`` on the loop, ``for`` elsewhere.
+
+    :raises RequestEntityTooLarge: when the body is over the limit.
+    :raises ClientDisconnected: when the client does not send it to its end.
+    """
+
+    def __init__(self, body: UnreadBody, ctx: Calling, receive: Receive) -> None:
+        self._body = body
+        self._ctx = ctx
+        self._receive = receive
+        self._outside = contextvars.copy_context()
+        self._more = True
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while self._more:
+            message: Message = await within(self._outside, self._receive())
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnected()
+
+            self._more = message.get("more_body", False)
+            chunk: bytes = message.get("body", b"")
+            if chunk:
+                self._body.feed(chunk)
+                return chunk
+
+        raise StopAsyncIteration
+
+    def __iter__(self) -> Iterator[bytes]:
+        while (chunk := self._ctx.run_on_loop(partial(_next, self))) is not _END:
+            yield chunk
+
+
+async def _next(chunks: AsyncIterator[Any]) -> Any:
+    """Return the next item, or ``_END``."""
+    try:
+        return await chunks.__anext__()
+    except StopAsyncIteration:
+        return _END
+
+
+# ------------------------------------------------------------------ static files
+
+
+async def static_response(ctx: Calling) -> Response | None:
+    """Answer from the static folder, in a thread that the views do not use."""
+    try:
+        return await anyio.to_thread.run_sync(
+            static.respond, ctx.request, ctx.app.static_folder, ctx.app.response_class
+        )
+    except HTTPException as exc:
+        ctx.routing_exception = exc
+        return None
+
+
+# -------------------------------------------------------------- sending a response
+
+
+async def send_streamed(
+    ctx: Calling, response: Response, receive: Receive, send: Send
+) -> None:
+    """Send a response whose body is not there yet; it is closed on every exit."""
+    if isinstance(response.body, AppBody):
+        await send_app(ctx, response, receive, send)
+        return
+
+    start, body = response.on_wire(ctx.scope["method"])
+    chunks = chunks_of(response.body)
+    try:
+        await send(start)
+        if body is response.body:
+            await while_connected(partial(send_chunks, ctx, chunks, send), receive)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await ctx.carry(close_chunks(ctx, chunks))
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def while_connected(
+    sending: Callable[[], Awaitable[None]], receive: Receive
+) -> None:
+    """Send, and stop when the client leaves.
+
+    :raises ClientDisconnected: when it has left.
+    """
+    gone = False
+    failure: Exception | None = None
+
+    async def listen() -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        group.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(listen)
+        try:
+            await sending()
+        except Exception as exc:  # kept out of the group, which would wrap it
+            failure = exc
+        group.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+    if gone:
+        raise ClientDisconnected()
+
+
+def chunks_of(body: Any) -> AsyncIterator[Any] | Iterator[Any]:
+    """Return what gives the chunks of a body."""
+    if isinstance(body, FileBody):
+        return file_chunks(body)
+
+    if isinstance(body, AsyncIterable):
+        return aiter(body)
+
+    return body if isinstance(body, Iterator) else _each(body)
+
+
+def _each(body: Any) -> Iterator[Any]:
+    yield from body  # asked for its iterator in the thread that uses it
+
+
+async def file_chunks(body: FileBody) -> AsyncIterator[bytes]:
+    """Read a file in chunks, in threads that the views do not use.
+
+    :raises RuntimeError: when the file has become shorter meanwhile.
+    """
+    left = body.length
+    while left:
+        chunk = await anyio.to_thread.run_sync(body.file.read, min(left, FILE_CHUNK))
+        if not chunk:
+            raise RuntimeError(
+                f"{body.file.name!r} became {left} bytes shorter while it was sent"
+            )
+        left -= len(chunk)
+        yield chunk
+
+
+async def send_chunks(
+    ctx: Calling, chunks: AsyncIterator[Any] | Iterator[Any], send: Send
+) -> None:
+    """Send every chunk as it comes."""
+    while (chunk := await ctx.carry(next_chunk(ctx, chunks))) is not _END:
+        message = {"type": "http.response.body", "body": chunk, "more_body": True}
+        await send(message)
+
+
+async def next_chunk(ctx: Calling, chunks: AsyncIterator[Any] | Iterator[Any]) -> Any:
+    """Return the next chunk as bytes, or ``_END``: plain ones in the worker."""
+    if isinstance(chunks, AsyncIterator):
+        chunk = await _next(chunks)
+    else:
+        await ctx.to_thread()
+        chunk = next(chunks, _END)
+    return chunk if chunk is _END else as_bytes(chunk)
+
+
+async def close_chunks(ctx: Calling, chunks: Any) -> None:
+    """End an iterator that may not be at its end."""
+    if hasattr(chunks, "aclose"):
+        await chunks.aclose()
+    elif hasattr(chunks, "close"):
+        await ctx.to_thread()
+        chunks.close()
+
+
+async def send_app(
+    ctx: Calling, response: Response, receive: Receive, send: Send
+) -> None:
+    """Let an application answer that a view returned, and add our header fields.
+
+    It gets the body once more from its start, and then whatever comes.
+    """
+    outside = contextvars.copy_context()
+    pending = [ctx.body.data] if ctx.body is not None else [b""]
+    body: AppBody = response.body
+
+    async def replay() -> Message:
+        if pending:
+            return {"type": "http.request", "body": pending.pop(), "more_body": False}
+
+        message: Message = await within(outside, receive())
+        return message
+
+    async def add(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = _merged(message, response, body.is_response)
+        elif ctx.scope["method"] == "HEAD":
+            message = {**message, "body": b""}
+        await within(outside, send(message))
+
+    await ctx.carry(_call_app(body.app, ctx.scope, replay, add))
+
+
+async def _call_app(app: Any, scope: Scope, receive: Receive, send: Send) -> None:
+    await app(scope, receive, send)
+
+
+def _merged(start: Message, response: Response, is_response: bool) -> Message:
+    """Return the start of an application's response with what hooks changed."""
+    if is_response:
+        return {**start, "status": response.status_code}
+
+    return {**start, "headers": [*start.get("headers", ()), *response.raw_headers]}

@@ -1,0 +1,445 @@
+"""How a request calls plain and async code, in any mixture.
+
+The pipeline reaches every callable of the user through :meth:`Calling.call`.
+What that does depends on the kind of the callable and on the side where the
+request is at that moment:
+
+=========  ==============================  ==============================
+side       plain callable                  async callable
+=========  ==============================  ==============================
+LOOP       move to the request's worker    await it
+THREAD     call it                         move back to the loop
+DIRECT     call it                         run it on a loop elsewhere, wait
+=========  ==============================  ==============================
+
+*Moving* is the trick of this module. The coroutine that lives through the
+request belongs to no thread: one that yields ``TO_THREAD`` is carried on by
+the worker, in the same :class:`contextvars.Context`, until it yields
+``TO_LOOP`` or is done. So a view with four plain hooks crosses over once and
+back once; all of them run in one thread; variables set on one side are seen
+on the other; and a request without plain callables never leaves the loop.
+
+DIRECT is plain code that drives a stage itself, with no loop in its thread:
+the shell, a script, an overridden plain stage that calls the one it
+overrides, and a WSGI server.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+import inspect
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from enum import Enum
+from typing import Any
+
+from .context import RequestContext
+from .pipeline import teardown
+from .workers import (
+    Desk,
+    LoopHandle,
+    Signal,
+    Worker,
+    adopt,
+    in_loop,
+    new_signal,
+    process_loop,
+    run_in,
+    this_loop,
+    wait_through,
+)
+
+#: where a scope carries a worker that the caller has brought along
+WORKER = "asyncflask.worker"
+
+
+class Side(Enum):
+    """Where a request is."""
+
+    LOOP = "on the event loop"
+    THREAD = "in its worker thread, carried there from the loop"
+    DIRECT = "in plain code that drives it"
+
+
+class Kind(Enum):
+    """What a callable is, as far as calling it goes."""
+
+    PLAIN = "def"
+    COROUTINE = "async def"
+    GENERATOR = "async def with yield"
+
+
+LOOP, THREAD, DIRECT = Side.LOOP, Side.THREAD, Side.DIRECT
+PLAIN, COROUTINE, GENERATOR = Kind.PLAIN, Kind.COROUTINE, Kind.GENERATOR
+
+
+def kind_of(function: Callable[..., Any]) -> Kind:
+    """Tell what a callable is; partials and objects with ``__call__`` included."""
+    for candidate in (function, getattr(function, "__call__", None)):  # noqa: B004
+        if inspect.iscoroutinefunction(candidate):
+            return COROUTINE
+        if inspect.isasyncgenfunction(candidate):
+            return GENERATOR
+
+    return PLAIN
+
+
+class KindTable(dict[Callable[..., Any], Kind]):
+    """The kinds of an application's callables, each found out once."""
+
+    def __missing__(self, function: Callable[..., Any]) -> Kind:
+        kind = self[function] = kind_of(function)
+        return kind
+
+
+class _Move:
+    """What a request's coroutine yields to be carried on elsewhere."""
+
+
+TO_THREAD = _Move()
+TO_LOOP = _Move()
+
+
+@types.coroutine
+def _move(target: _Move) -> Generator[_Move, None, None]:
+    yield target
+
+
+@types.coroutine
+def within(
+    context: contextvars.Context, awaitable: Awaitable[Any]
+) -> Generator[Any, Any, Any]:
+    """Await something in a context other than the task's own."""
+    coroutine = _await(awaitable)
+    step: Callable[..., Any] = coroutine.send
+    value: Any = None
+    while True:
+        try:
+            yielded = context.run(step, value)
+        except StopIteration as stop:
+            return stop.value
+        step = coroutine.send
+        try:
+            value = yield yielded
+        except BaseException as exc:
+            step, value = coroutine.throw, exc
+
+
+async def _await(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+class _Ready:
+    """A result that may be awaited, but need not be."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __await__(self) -> Generator[None, None, Any]:
+        return self._value
+        yield
+
+
+def answer(value: Any) -> Any:
+    """Return the value of a stage that never waits, as :meth:`Calling.by_hand`
+    returns those of the others: to be awaited by a coroutine."""
+    return _Ready(value) if in_loop() else value
+
+
+class _Visit:
+    """One stay of a coroutine in a worker, and what came of it."""
+
+    __slots__ = ("error", "finished", "value")
+
+    def __init__(self) -> None:
+        self.error: BaseException | None = None
+        self.value: Any = None
+        self.finished = True
+
+    def run(self, step: Callable[[], Any], signal: Signal) -> None:
+        try:
+            self.value = step()
+            self.finished = False
+        except StopIteration as stop:
+            self.value = stop.value
+        except BaseException as exc:
+            self.error = exc
+        signal.set()
+
+
+class Calling(RequestContext):
+    """A request context that can call the user's code.
+
+    :ivar context: where the request's context variables live; None until a
+        driver or a stage called by hand needs it.
+    """
+
+    context: contextvars.Context | None = None
+    side = LOOP
+    worker: Desk | None = None
+    _loop: LoopHandle | None = None
+    #: True while the loop stands still and waits for the worker
+    _loop_waits = False
+
+    def open_session(self) -> Any:
+        """Return the session, opened by the application if it does so itself."""
+        if self.app.stages.opens_sessions:
+            return self.call_now(self.app.open_session, self.request)
+
+        return super().open_session()
+
+    # ------------------------------------------------------------ the table
+
+    def call(
+        self, function: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Awaitable[Any]:
+        """Call plain or async code where it belongs; await the result."""
+        try:
+            kind = self.app.kinds[function]
+        except TypeError:  # an unhashable callable
+            kind = kind_of(function)
+        if kind is COROUTINE and self.side is LOOP:
+            return function(*args, **kwargs)  # type: ignore[no-any-return]
+
+        return self._call(kind, function, args, kwargs)
+
+    async def _call(
+        self,
+        kind: Kind,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        if kind is GENERATOR:
+            return function(*args, **kwargs)
+
+        if kind is COROUTINE:
+            return await self._await(functools.partial(function, *args, **kwargs))
+
+        await self.to_thread()
+        rv = function(*args, **kwargs)
+        # A plain decorator round an async view returns its coroutine.
+        if isinstance(rv, Coroutine):
+            return await self._await(lambda: rv)
+
+        return rv
+
+    async def _await(self, function: Callable[[], Awaitable[Any]]) -> Any:
+        if self.side is DIRECT:
+            return self.run_on_loop(function)
+
+        await self.to_loop()
+        return await function()
+
+    async def to_thread(self) -> None:
+        """Go on in the request's worker, if the request is on the loop."""
+        if self.side is LOOP:
+            await _move(TO_THREAD)
+
+    async def to_loop(self) -> None:
+        """Go on on the loop, if the request is in its worker."""
+        if self.side is THREAD:
+            await _move(TO_LOOP)
+
+    # ------------------------------------------------------------- carrying
+
+    async def carry(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine in the request's context, moving it as it asks.
+
+        It starts and ends on the loop, whatever happens between. Most need not
+        wait for anything, and are done with the first step.
+        """
+        try:
+            yielded = self.context.run(coroutine.send, None)  # type: ignore[union-attr]
+        except StopIteration as stop:
+            return stop.value
+
+        return await self._carry_on(coroutine, yielded)
+
+    @types.coroutine
+    def _carry_on(
+        self, coroutine: Coroutine[Any, Any, Any], yielded: Any
+    ) -> Generator[Any, Any, Any]:
+        run: Callable[..., Any] = self.context.run  # type: ignore[union-attr]
+        step: Callable[..., Any]
+        while True:
+            step = coroutine.send
+            try:
+                if yielded is TO_THREAD:
+                    visit = yield from self._visit(run, coroutine).__await__()
+                    if visit.finished:
+                        return visit.value
+                    value = None
+                else:
+                    value = yield yielded
+            except GeneratorExit:
+                run(coroutine.close)
+                raise
+            except BaseException as exc:
+                if coroutine.cr_frame is None:  # type: ignore[attr-defined]
+                    raise
+                step, value = coroutine.throw, exc
+            try:
+                yielded = run(step, value)
+            except StopIteration as stop:
+                return stop.value
+
+    async def _visit(
+        self, run: Callable[..., Any], coroutine: Coroutine[Any, Any, Any]
+    ) -> _Visit:
+        """Have the worker carry the coroutine on until it wants to the loop."""
+        worker = self.worker or await self._engage()
+        visit, signal = _Visit(), new_signal()
+        step = functools.partial(run, coroutine.send, None)
+        self.side = THREAD
+        worker.submit(functools.partial(visit.run, step, signal))
+        try:
+            await wait_through(signal)
+        finally:
+            self.side = LOOP
+        if visit.error is not None:
+            raise visit.error
+
+        return visit
+
+    async def _engage(self) -> Desk:
+        """Take a worker for the rest of the request."""
+        self._loop = this_loop()
+        self.worker = self.scope.get(WORKER) or await self.app.workers.acquire()
+        return self.worker
+
+    def dismiss(self) -> None:
+        """Give the worker back, if there is one."""
+        worker, self.worker = self.worker, None
+        if isinstance(worker, Worker):
+            self.app.workers.release(worker)
+
+    # --------------------------------------------------------- from plain code
+
+    def run_on_loop(self, function: Callable[[], Awaitable[Any]]) -> Any:
+        """Run an async function from plain code, and wait for its result.
+
+        It runs on the loop of the server that handles the request, or on the
+        loop of the process when there is none.
+
+        :raises RuntimeError: where waiting would block that very loop.
+        """
+        loop = self._loop or process_loop()
+        if self._loop_waits or loop.is_here():
+            raise RuntimeError(
+                "Async code was needed in the middle of plain code that the event"
+                " loop is waiting for; neither could go on. Await it instead: use"
+                " `await render_template_async(...)`, `async with` or an async view."
+            )
+        return loop.run(function)
+
+    def call_now(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call plain or async code in the middle of plain code.
+
+        Where that is the event loop itself, in an async view, a plain callable
+        still runs in the request's worker, and the loop waits for it.
+
+        :raises RuntimeError: for async code in an async view.
+        """
+        if self.app.kinds[function] is COROUTINE:
+            return self.run_on_loop(functools.partial(function, *args))
+
+        if self.side is LOOP and in_loop():
+            return self._call_in_worker(functools.partial(function, *args))
+
+        return function(*args)
+
+    def _call_in_worker(self, function: Callable[[], Any]) -> Any:
+        if self.worker is None:
+            self._loop = this_loop()
+            self.worker = self.scope.get(WORKER) or self.app.workers.acquire_now()
+        self._loop_waits = True
+        try:
+            return run_in(self.worker, function)
+        finally:
+            self._loop_waits = False
+
+    # ------------------------------------------------------- stages, by hand
+
+    def by_hand(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run a stage for someone who calls it: its value, or an awaitable.
+
+        Plain code gets the value. Where an event loop runs, so in a coroutine,
+        it is an awaitable.
+        """
+        if in_loop():
+            return self.awaited(coroutine)
+
+        return self.drive(coroutine)
+
+    async def awaited(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine of the pipeline for a coroutine of the user.
+
+        Whatever it moves to, the user's one goes on on the loop.
+        """
+        if self.context is None:  # no driver: a context entered by hand
+            with self._own_context():
+                return await self.carry(coroutine)
+
+        try:
+            self.context.run(bool)
+        except RuntimeError:  # it is entered already: this coroutine is carried
+            try:
+                return await coroutine
+            finally:
+                await self.to_loop()
+
+        return await self.carry(coroutine)
+
+    @contextlib.contextmanager
+    def _own_context(self) -> Iterator[None]:
+        self.context = contextvars.copy_context()
+        try:
+            yield
+        finally:
+            adopt(self.context)
+            self.context = None
+
+    def drive(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine of the pipeline to its end, here and now."""
+        side, self.side = self.side, DIRECT
+        try:
+            coroutine.send(None)
+        except StopIteration as stop:
+            return stop.value
+        finally:
+            self.side = side
+        coroutine.close()
+        raise RuntimeError(
+            "The pipeline waited for something other than a callable. Whatever"
+            " waits must be reached through call()."
+        )
+
+    # ------------------------------------------------------- entered by hand
+
+    def __enter__(self) -> Calling:
+        self.push()
+        return self
+
+    def __exit__(self, kind: Any, exc: BaseException | None, tb: Any) -> None:
+        try:
+            self.drive(teardown(self, exc))
+        finally:
+            self._leave()
+
+    async def __aenter__(self) -> Calling:
+        self.push()
+        return self
+
+    async def __aexit__(self, kind: Any, exc: BaseException | None, tb: Any) -> None:
+        try:
+            await self.awaited(teardown(self, exc))
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        self.pop()
+        self.close()
+        self.dismiss()

@@ -1,0 +1,325 @@
+"""The request context, and the proxies that lead to it.
+
+One context variable holds one mutable :class:`RequestContext`. The drivers
+bind it in a copy of the server's context that ends with the request, so that
+neither it nor any other variable set meanwhile reaches the next request of
+the connection; a task or thread started from a view inherits it.
+
+Request, session and ``g`` are made when they are first touched: a view that
+needs none of them pays for none of them.
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+from .routing import MapAdapter
+from .rules import Rule
+from .sessions import NullSession, open_session
+
+if TYPE_CHECKING:
+    from starlette.types import Scope
+
+    from .app import Flask
+    from .forms import Body
+    from .sessions import Session
+    from .wrappers import Request
+
+_current: ContextVar[RequestContext | None] = ContextVar(
+    "asyncflask.request", default=None
+)
+
+_MISSING: Any = object()
+
+
+class RequestGlobals:
+    """A place for anything that is to last for one request; ``g`` leads to it."""
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return an attribute, or the default when it is not set."""
+        return self.__dict__.get(name, default)
+
+    def pop(self, name: str, default: Any = _MISSING) -> Any:
+        """Remove an attribute and return its value.
+
+        :raises KeyError: when it is not set and no default is given.
+        """
+        if default is _MISSING:
+            return self.__dict__.pop(name)
+
+        return self.__dict__.pop(name, default)
+
+    def setdefault(self, name: str, default: Any = None) -> Any:
+        """Return an attribute; set it first if it is not set."""
+        return self.__dict__.setdefault(name, default)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"g.{name} is not set in this request. Set it first, for example in a"
+            f" before_request function, or read it with g.get({name!r})."
+        )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self.__dict__[name] = value
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.__dict__
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.__dict__)
+
+    def __repr__(self) -> str:
+        return f"<g of {sorted(self.__dict__)}>"
+
+
+class RequestContext:
+    """Everything that belongs to one request.
+
+    The drivers make one for each request. By hand, for a shell or a test,
+    :meth:`Flask.request_context` and :meth:`Flask.test_request_context` do,
+    and the result is used with ``with`` or ``async with``. Contexts nest.
+
+    :ivar app: the application.
+    :ivar scope: the ASGI connection scope.
+    :ivar flashes: the messages once they have been taken from the session.
+    :ivar rule: the matched rule, its endpoint and the values for the view;
+        None when :attr:`routing_exception` says why there is none.
+    """
+
+    flashes: list[Any] | None = None
+    rule: Rule | None = None
+    endpoint: str | None = None
+    view_args: dict[str, Any] | None = None
+    routing_exception: Exception | None = None
+    body: Body | None = None
+    body_error: Exception | None = None
+    #: what only the handler for 500 has handled
+    exception: BaseException | None = None
+    _request: Request | None = None
+    _session: Any = None
+    _g: RequestGlobals | None = None
+    #: the contexts that were current before each push of this one
+    _outer: Any = ()
+
+    def __init__(self, app: Flask, scope: Scope) -> None:
+        self.app = app
+        self.scope = scope
+
+    # ------------------------------------------------ made when first touched
+
+    @property
+    def request(self) -> Request:
+        """The request object, an instance of :attr:`Flask.request_class`."""
+        request = self._request
+        if request is None:
+            request = self._request = self.app.request_class(self.scope)
+            request.adopt(self)
+        return request
+
+    @property
+    def session(self) -> Session:
+        """The session; opened when it is first touched."""
+        if not self.has_session:
+            self.session = self.open_session()
+        return cast("Session", self._session)
+
+    @session.setter
+    def session(self, session: Any) -> None:
+        self.has_session = True
+        self._session = NullSession(new=True) if session is None else session
+
+    def open_session(self) -> Any:
+        """Return the session for :attr:`session`; None if there is to be none."""
+        return open_session(self.app, self.request)
+
+    #: True once anything has opened the session
+    has_session = False
+
+    @property
+    def g(self) -> RequestGlobals:
+        """The namespace of this request."""
+        if self._g is None:
+            self._g = RequestGlobals()
+        return self._g
+
+    @cached_property
+    def url_adapter(self) -> MapAdapter:
+        """The routing table bound to this request: it matches and builds."""
+        return self.request.bind(self.app)
+
+    # ------------------------------------------------------------ what matched
+
+    def matched(self, rule: Rule, values: dict[str, Any]) -> None:
+        """Remember the rule that the request belongs to, and its values."""
+        self.rule = rule
+        self.routed(rule.endpoint, values)
+
+    def routed(self, endpoint: str, values: dict[str, Any]) -> None:
+        """Remember the endpoint, here and on the request if there is one yet."""
+        self.endpoint = endpoint
+        self.view_args = values
+        self.routing_exception = None
+        if self._request is not None:
+            self._request.endpoint = endpoint
+            self._request.view_args = values
+
+    # ------------------------------------------------------------- binding it
+
+    def push(self) -> None:
+        """Make this the current context. :meth:`pop` undoes it."""
+        self._outer = (_current.get(), self._outer)
+        _current.set(self)
+
+    def pop(self) -> None:
+        """Make the context that was current before this one current again.
+
+        :raises RuntimeError: when another context has been pushed meanwhile.
+        """
+        top = _current.get()
+        if top is not self:
+            raise RuntimeError(
+                f"{self!r} was popped, but {top!r} is the current context."
+                " Contexts nest: pop them in the reverse order of the pushes."
+            )
+        outer, self._outer = self._outer
+        _current.set(outer)
+
+    def close(self) -> None:
+        """Close the files that hold the body, if any."""
+        if self.body is not None:
+            self.body.close()
+
+    def __repr__(self) -> str:
+        return f"<RequestContext {self.scope['method']} {self.scope['path']!r}>"
+
+
+class _RequestContextStack:
+    """What ``_request_ctx_stack`` was in 0.1: the way to the current context."""
+
+    @property
+    def top(self) -> RequestContext | None:
+        """The current context, or None."""
+        return _current.get()
+
+    def push(self, ctx: RequestContext) -> None:
+        """Make a context the current one."""
+        ctx.push()
+
+    def pop(self) -> RequestContext | None:
+        """Undo the last push, and return the context it was about."""
+        ctx = _current.get()
+        if ctx is not None:
+            ctx.pop()
+        return ctx
+
+
+_request_ctx_stack = _RequestContextStack()
+
+
+def current_context(wanted: str = "the request context") -> RequestContext:
+    """Return the current context.
+
+    :param wanted: the name to blame in the message.
+    :raises RuntimeError: outside a request.
+    """
+    ctx = _current.get()
+    if ctx is None:
+        raise RuntimeError(
+            f"{wanted} was used, but no request is being handled here. It works in"
+            " views, hooks, templates and what they call. In a shell, script or"
+            " test, enter a context first: with app.test_request_context('/'): ..."
+        )
+    return ctx
+
+
+# ------------------------------------------------------------------- proxies
+
+
+class _Proxy:
+    """Stands for an attribute of the current context, whichever that is."""
+
+    __slots__ = ("_name", "_read")
+
+    def __init__(self, name: str, attribute: str) -> None:
+        object.__setattr__(self, "_name", name)
+        object.__setattr__(self, "_read", operator.attrgetter(attribute))
+
+    def _get_current_object(self) -> Any:
+        """Return the object itself, to hand it to other threads or keep it."""
+        ctx = _current.get()
+        if ctx is None:
+            ctx = current_context(self._name)
+        return self._read(ctx)
+
+    @property  # type: ignore[misc]  # what isinstance() asks for
+    def __class__(self) -> Any:
+        return type(self._get_current_object())
+
+    def __getattr__(self, name: str) -> Any:
+        ctx = _current.get()
+        if ctx is None:
+            ctx = current_context(self._name)
+        return getattr(self._read(ctx), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._get_current_object(), name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self._get_current_object(), name)
+
+    def __repr__(self) -> str:
+        if _current.get() is None:
+            return f"<{self._name}, outside a request>"
+
+        return repr(self._get_current_object())
+
+    def __bool__(self) -> bool:
+        return _current.get() is not None and bool(self._get_current_object())
+
+    def __dir__(self) -> list[str]:
+        return [] if _current.get() is None else dir(self._get_current_object())
+
+
+def _forward(operation: Callable[..., Any]) -> Callable[..., Any]:
+    def forwarded(self: _Proxy, *args: Any, **kwargs: Any) -> Any:
+        return operation(self._get_current_object(), *args, **kwargs)
+
+    return forwarded
+
+
+# Python looks special methods up on the type, so each needs a way of its own.
+_SPECIAL: dict[str, Callable[..., Any]] = {
+    "__str__": str,
+    "__hash__": hash,
+    "__eq__": operator.eq,
+    "__ne__": operator.ne,
+    "__len__": len,
+    "__iter__": iter,
+    "__contains__": operator.contains,
+    "__getitem__": operator.getitem,
+    "__setitem__": operator.setitem,
+    "__delitem__": operator.delitem,
+    "__or__": operator.or_,
+    "__call__": lambda target, *args, **kwargs: target(*args, **kwargs),
+    "__aiter__": lambda target: target.__aiter__(),
+    "__copy__": copy.copy,
+    "__reversed__": reversed,
+}
+for _method, _operation in _SPECIAL.items():
+    setattr(_Proxy, _method, _forward(_operation))
+
+if TYPE_CHECKING:
+    current_app: Flask
+    request: Request
+    session: Session
+    g: RequestGlobals
+else:
+    current_app = _Proxy("current_app", "app")
+    request = _Proxy("request", "request")
+    session = _Proxy("session", "session")
+    g = _Proxy("g", "g")

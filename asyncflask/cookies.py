@@ -1,0 +1,146 @@
+"""Cookies, in and out (RFC 6265).
+
+Reading is lenient and linear: a malformed pair is skipped, the first of two
+cookies of one name wins. Writing is strict: what could break out of the
+header field is quoted in the value and refused everywhere else.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import date, datetime, timedelta
+
+from .dates import http_date, parse_http_date
+
+_ESCAPED = re.compile(r"\\([0-3][0-7]{2}|.)", re.DOTALL)
+#: RFC 6265, section 4.1.1: what a value may hold without quotes
+_PLAIN_VALUE = re.compile(r"[\w!#$%&'()*+\-./:<=>?@\[\]^`{|}~]*", re.ASCII)
+_NAME = re.compile(r"[\w!#$%&'*+\-.^`|~]+", re.ASCII)
+_ATTRIBUTE = re.compile(r"[^\x00-\x1f\x7f;,\\\"]*")
+
+
+def parse_cookies(field: str) -> list[tuple[str, str]]:
+    """Return the cookies of a ``Cookie`` field, each name once, in order.
+
+    :param field: the value as a Latin-1 string, several fields joined by
+        ``"; "``; the values in it are read as UTF-8.
+    """
+    cookies: dict[str, str] = {}
+    for pair in field.encode("latin-1").decode("utf-8", "replace").split(";"):
+        name, equals, value = pair.partition("=")
+        name = name.strip()
+        if equals and name:
+            cookies.setdefault(name, _unquote(value.strip()))
+
+    return list(cookies.items())
+
+
+def _unquote(value: str) -> str:
+    if len(value) < 2 or not (value[0] == value[-1] == '"'):
+        return value
+
+    unescaped = _ESCAPED.sub(_unescape, value[1:-1])
+    try:
+        return unescaped.encode("latin-1").decode("utf-8", "replace")
+    except UnicodeEncodeError:
+        return unescaped
+
+
+def _unescape(found: re.Match[str]) -> str:
+    text = found[1]
+    return chr(int(text, 8)) if len(text) == 3 else text
+
+
+def _quote(value: str) -> str:
+    if _PLAIN_VALUE.fullmatch(value):
+        return value
+
+    octets = (
+        chr(byte) if 32 <= byte < 127 and byte not in b'",;\\' else f"\\{byte:03o}"
+        for byte in value.encode()
+    )
+    return '"' + "".join(octets) + '"'
+
+
+def parse_set_cookie(field: str) -> tuple[str, str, bool]:
+    """Return name, value and whether it is to be forgotten, of a ``Set-Cookie``
+    field. The value is what goes back into ``Cookie``: still quoted."""
+    pair, *attributes = field.split(";")
+    name, _, value = pair.strip().partition("=")
+    expired = False
+    for attribute in attributes:
+        key, _, text = attribute.strip().partition("=")
+        if key.lower() == "max-age":
+            expired = text.startswith("-") or text == "0"
+        elif key.lower() == "expires" and not expired:
+            moment = parse_http_date(text)
+            expired = moment is not None and moment.timestamp() <= time.time()
+    return name, value, expired
+
+
+def dump_cookie(
+    name: str,
+    value: str = "",
+    max_age: timedelta | float | None = None,
+    expires: datetime | date | float | str | None = None,
+    path: str | None = "/",
+    domain: str | None = None,
+    secure: bool = False,
+    httponly: bool = False,
+    samesite: str | None = None,
+) -> str:
+    """Return the value of a ``Set-Cookie`` field.
+
+    :param value: any text; what a cookie cannot hold is quoted.
+    :param max_age: seconds, or a timedelta, until the browser forgets it.
+    :param expires: the moment it forgets it: a date, or seconds since 1970.
+        Worked out from ``max_age`` when that alone is given.
+    :param samesite: ``"Lax"``, ``"Strict"`` or ``"None"``.
+    :raises ValueError: when name, path or domain hold what would end them.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"{name!r} is no cookie name: use letters, digits and !#$%&'*+-.^_`|~"
+            " only (RFC 6265, section 4.1.1), for example 'theme'."
+        )
+    if isinstance(max_age, timedelta):
+        max_age = max_age.total_seconds()
+    if expires is None and max_age is not None:
+        expires = time.time() + max_age if max_age > 0 else 0
+    attributes = {
+        "Domain": domain,
+        "Expires": None if expires is None else http_date(expires),
+        "Max-Age": None if max_age is None else str(int(max_age)),
+        "Path": path,
+        "SameSite": _same_site(samesite),
+    }
+    parts = [f"{name}={_quote(value)}"]
+    for key, text in attributes.items():
+        if text is not None:
+            parts.append(f"{key}={text if key == 'Expires' else _checked(key, text)}")
+    if secure:
+        parts.append("Secure")
+    if httponly:
+        parts.append("HttpOnly")
+    return "; ".join(parts)
+
+
+def _same_site(value: str | None) -> str | None:
+    if value is None:
+        return None
+
+    if value.title() not in ("Lax", "Strict", "None"):
+        raise ValueError(
+            f"samesite={value!r} is not known; write 'Lax', 'Strict' or 'None'."
+        )
+    return value.title()
+
+
+def _checked(key: str, text: str) -> str:
+    if not _ATTRIBUTE.fullmatch(text):
+        raise ValueError(
+            f"The {key} {text!r} of a cookie holds a character that would end it."
+            " Leave out control characters, quotes, commas and semicolons."
+        )
+    return text

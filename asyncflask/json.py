@@ -1,0 +1,55 @@
+"""What goes out as JSON, and how (RFC 8259).
+
+Besides what the standard library knows, dates become HTTP dates, UUIDs and
+decimals become strings, dataclasses become objects, and anything with an
+``__html__`` method becomes its markup: the same choices as Flask's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import uuid
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+from .dates import http_date
+
+
+def _default(value: Any) -> Any:
+    if isinstance(value, date):
+        return http_date(value)
+
+    if isinstance(value, Decimal | uuid.UUID):
+        return str(value)
+
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+
+    if hasattr(value, "__html__"):
+        return str(value.__html__())
+
+    raise TypeError(
+        f"{value!r} is a {type(value).__name__}, which JSON has no form for."
+        " Turn it into a dict, list, string or number first."
+    )
+
+
+_encoder = json.JSONEncoder(separators=(",", ":"), default=_default)
+
+
+def dumps(value: Any) -> str:
+    """Return a value as compact JSON text.
+
+    :raises TypeError: for a type that JSON has no form for.
+    """
+    return _encoder.encode(value)
+
+
+def loads(text: str | bytes) -> Any:
+    """Return the value of a JSON text.
+
+    :raises ValueError: when the text is not JSON.
+    """
+    return json.loads(text)

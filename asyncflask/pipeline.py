@@ -1,0 +1,530 @@
+"""The life of a request. Read this first.
+
+:func:`respond` is the table of contents: each of its lines is a stage, and
+each stage is a function below it. The stages decide; they never wait for
+anything but the user's own callables, and those they reach only through
+``ctx.call``. What that does is the driver's business: awaiting on the event
+loop, moving to the request's worker thread, or calling right here. So the
+same text serves ASGI, WSGI and code that calls a stage by hand.
+
+Stages
+------
+1. *match* (before the body is read): which rule? An error is kept and raised
+   in dispatch, so that hooks run for a 404 too and may look at
+   ``request.endpoint``.
+2. *opening*: only for applications that override ``match_request`` or
+   ``open_session``. The default session is opened by whoever touches it.
+3. *preprocess_request*: the before_request functions; a value that one of
+   them returns is the response, and the view is not called.
+4. *dispatch_request*: the view.
+5. *make_response*: whatever came back becomes a response.
+6. *process_response*: the session is saved, then the after_request functions
+   run in the order they were registered.
+
+An exception on the way goes to :func:`rescue`, the one door for errors, and
+comes back as a response; or, without a handler, it leaves the application,
+for the server to log and to answer with a plain 500. The response is
+*returned*: sending it, and calling :func:`teardown` after that, is the
+driver's part.
+
+A stage that the application overrides, plain or async, stands in
+:class:`Stages` in place of the default one.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import starlette.exceptions
+import starlette.responses
+
+from .exceptions import HTTPException, MethodNotAllowed, RequestRedirect
+from .forms import Body, Limits, new_body, too_large
+from .helpers import json_response
+from .rules import Rule
+from .sessions import NullSession, Session
+from .sessions import save_session as default_save_session
+from .wrappers import AppBody, Response, adopt_starlette, application_path
+
+if TYPE_CHECKING:
+    from .app import Flask
+    from .calling import Calling
+
+logger = logging.getLogger("asyncflask")
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+async def respond(ctx: Calling) -> Response:
+    """Lead a request that has been matched to its response."""
+    app, stages = ctx.app, ctx.app.stages
+    rv = None
+    try:
+        if stages.opening:
+            await opening(ctx)
+        if app.before_request_funcs or stages.preprocesses:
+            rv = await stages.preprocess_request(ctx)
+        if rv is None:
+            rv = await stages.dispatch_request(ctx)
+        response: Response = await stages.make_response(ctx, rv)
+    except Exception as exc:
+        rescued = await rescue(ctx, exc)
+        if rescued is None:
+            raise
+        response = rescued
+    try:
+        if app.after_request_funcs or ctx.has_session or stages.processes:
+            response = await stages.process_response(ctx, response)
+        return response
+    except Exception as exc:
+        rescued = await rescue(ctx, exc)
+        if rescued is None:
+            raise
+        return rescued
+
+
+# ----------------------------------------------------------- the table of stages
+
+
+def stage(method: F) -> F:
+    """Mark a method of the application as the default of its stage."""
+    method.__default_stage__ = True  # type: ignore[attr-defined]
+    return method
+
+
+def is_overridden(app: Flask, name: str) -> bool:
+    """Say whether an application has a stage of its own in place of the default."""
+    return not hasattr(getattr(app, name), "__default_stage__")
+
+
+#: the methods of an application that are stages, or are called by one
+STAGES = frozenset(
+    (
+        "match_request",
+        "open_session",
+        "save_session",
+        "preprocess_request",
+        "dispatch_request",
+        "make_response",
+        "process_response",
+        "update_template_context",
+    )
+)
+
+
+class Stages:
+    """What to call at each stage: looked up once for each application."""
+
+    def __init__(self, app: Flask) -> None:
+        self.opening = is_overridden(app, "match_request") or is_overridden(
+            app, "open_session"
+        )
+        self.opens_sessions = is_overridden(app, "open_session")
+        self.saves_sessions = is_overridden(app, "save_session")
+        self.matches = is_overridden(app, "match_request")
+        # True where the stage has work to do even without hooks.
+        self.preprocesses = is_overridden(app, "preprocess_request")
+        self.processes = self.saves_sessions or is_overridden(app, "process_response")
+        self.updates_templates = is_overridden(app, "update_template_context")
+        self.preprocess_request = _stage_of(
+            app, "preprocess_request", preprocess_request
+        )
+        self.dispatch_request = _stage_of(app, "dispatch_request", dispatch)
+        self.make_response = _stage_of(app, "make_response", make_response)
+        self.process_response = _stage_of(app, "process_response", process_response)
+
+
+def _stage_of(
+    app: Flask, name: str, default: Callable[..., Awaitable[Any]]
+) -> Callable[..., Awaitable[Any]]:
+    if not is_overridden(app, name):
+        return default
+
+    method = getattr(app, name)
+
+    async def overridden(ctx: Calling, *args: Any) -> Any:
+        return await ctx.call(method, *args)
+
+    return overridden
+
+
+# ------------------------------------------------------------ matching, opening
+
+
+def match(ctx: Calling) -> None:
+    """Find the rule for a request, or keep the error that says there is none."""
+    scope, url_map = ctx.scope, ctx.app.url_map
+    path = application_path(scope) if scope.get("root_path") else scope["path"]
+    found = url_map.find(path, scope["method"])
+    if found is None:
+        try:
+            found = ctx.url_adapter.match_rule()
+        except HTTPException as exc:
+            ctx.routing_exception = exc
+            return
+
+    ctx.rule, ctx.view_args = found
+    ctx.endpoint = ctx.rule.endpoint
+
+
+def take_body(ctx: Calling, chunks: Iterable[bytes]) -> None:
+    """Take in a body that is there already; an error is kept for dispatch."""
+    try:
+        ctx.body = expected_body(ctx)
+        for chunk in chunks:
+            ctx.body.feed(chunk)
+        ctx.body.end()
+    except HTTPException as exc:
+        ctx.body_error = exc
+
+
+def expected_body(ctx: Calling) -> Body:
+    """Return the kind of body that the header announces, ready to be fed.
+
+    :raises RequestEntityTooLarge: when it announces too much.
+    :raises BadRequest: when it cannot be read.
+    """
+    fields = dict(ctx.scope["headers"])
+    limits = limits_for(ctx)
+    length = fields.get(b"content-length", b"")
+    limit = limits.content_length
+    if limit is not None and length.isdigit() and int(length) > limit:
+        raise too_large(limit)
+
+    return new_body(fields.get(b"content-type", b"").decode("latin-1"), limits)
+
+
+def limits_for(ctx: Calling) -> Limits:
+    """Return the limits for the body: the application's, or the rule's own."""
+    app, rule = ctx.app, ctx.rule
+    length = app.max_content_length
+    if rule is not None and rule.max_content_length is not ...:
+        length = rule.max_content_length
+    return Limits(length, app.max_form_memory_size, app.max_form_parts)
+
+
+async def opening(ctx: Calling) -> None:
+    """Match and open the session, where the application does so itself."""
+    app = ctx.app
+    if app.stages.matches:
+        try:
+            endpoint, values = await ctx.call(app.match_request)
+        except HTTPException as exc:
+            ctx.routing_exception = exc
+        else:
+            ctx.routed(endpoint, values)
+    if app.stages.opens_sessions:
+        ctx.session = await ctx.call(app.open_session, ctx.request)
+
+
+# --------------------------------------------------------------- hooks and view
+
+
+async def preprocess_request(ctx: Calling) -> Any:
+    """Run the before_request functions, until one of them returns a value."""
+    for function in ctx.app.before_request_funcs:
+        rv = await ctx.call(function)
+        if rv is not None:
+            return rv
+
+    return None
+
+
+async def dispatch(ctx: Calling) -> Any:
+    """Call the view, or raise what kept the request from being one for a view."""
+    if ctx.routing_exception is not None:
+        raise ctx.routing_exception
+
+    if ctx.body_error is not None:
+        raise ctx.body_error
+
+    if ctx.scope["method"] == "OPTIONS" and is_automatic(ctx.rule):
+        return automatic_options(ctx)
+
+    view = ctx.app.view_functions.get(ctx.endpoint)  # type: ignore[arg-type]
+    if view is None:
+        raise LookupError(
+            f"The endpoint {ctx.endpoint!r} has a rule, but no view function. Add"
+            f" one: app.view_functions[{ctx.endpoint!r}] = function."
+        )
+    return await ctx.call(view, **ctx.view_args)  # type: ignore[arg-type]
+
+
+def is_automatic(rule: Rule | None) -> bool:
+    """Say whether a rule wants OPTIONS to be answered for it."""
+    return rule is not None and bool(rule.provide_automatic_options)
+
+
+def automatic_options(ctx: Calling) -> Response:
+    """Answer OPTIONS with the methods of the URL (RFC 9110, section 9.3.7)."""
+    url_map, path = ctx.app.url_map, application_path(ctx.scope)
+    try:
+        url_map.match(path, "")
+    except MethodNotAllowed as exc:
+        return ctx.app.response_class("", headers=exc.headers)
+
+    raise RuntimeError(f"a rule of {path!r} answers to a method without a name")
+
+
+async def dispatch_request(ctx: Calling) -> Any:
+    """Dispatch as one who calls the stage by hand expects: errors handled."""
+    try:
+        return await dispatch(ctx)
+    except Exception as exc:
+        handled, rv = await handle_exception(ctx, exc)
+        if not handled:
+            raise
+
+        return rv
+
+
+# ------------------------------------------------------------- the door for errors
+
+
+async def rescue(ctx: Calling, exc: Exception) -> Response | None:
+    """Return the response for an exception; None if it is to leave the app."""
+    handled, rv = await handle_exception(ctx, exc)
+    if not handled:
+        return None
+
+    response: Response = await ctx.app.stages.make_response(ctx, rv)
+    return response
+
+
+async def handle_exception(ctx: Calling, exc: Exception) -> tuple[bool, Any]:
+    """Say whether anything handles an exception, and what it returned.
+
+    The handler registered for the most specific class, or for the code, gets
+    the exception. An HTTP error without a handler is its own page. Anything
+    else goes to the handler for 500, except in debug mode.
+    """
+    if isinstance(exc, starlette.exceptions.HTTPException):
+        exc = from_starlette(exc)
+    if isinstance(exc, RequestRedirect):
+        return True, exc
+
+    if isinstance(exc, HTTPException) and exc.response is not None:
+        return True, exc.response
+
+    handler = find_handler(ctx.app, exc)
+    if handler is not None:
+        return True, await ctx.call(handler, exc)
+
+    if isinstance(exc, HTTPException):
+        return True, exc
+
+    ctx.exception = exc
+    handler = ctx.app.error_handlers.get(500)
+    if handler is None or ctx.app.debug:
+        return False, None
+
+    log_exception(ctx, exc)
+    return True, await ctx.call(handler, exc)
+
+
+def find_handler(app: Flask, exc: Exception) -> Callable[..., Any] | None:
+    """Return the handler for an exception's code or class, nearest class first."""
+    handlers = app.error_handlers
+    if not handlers:
+        return None
+
+    if isinstance(exc, HTTPException) and exc.code in handlers:
+        return handlers[exc.code]
+
+    for cls in type(exc).__mro__:
+        if cls in handlers:
+            return handlers[cls]
+
+    return None
+
+
+def from_starlette(exc: starlette.exceptions.HTTPException) -> HTTPException:
+    """Return Starlette's HTTP error as one of ours."""
+    ours = HTTPException(exc.detail, code=exc.status_code, headers=exc.headers)
+    ours.__cause__ = exc
+    return ours
+
+
+def log_exception(ctx: Calling, exc: BaseException) -> None:
+    """Log an exception that a handler turned into a response."""
+    logger.error("%s failed", describe(ctx), exc_info=exc)
+
+
+def describe(ctx: Calling) -> str:
+    """Return method and path for the log, control characters escaped."""
+    return f"{ctx.scope['method']} {ctx.scope['path']}".encode("unicode_escape").decode(
+        "ascii"
+    )
+
+
+# ------------------------------------------------------- what views may return
+
+
+async def make_response(ctx: Calling, rv: Any) -> Response:
+    """Turn what a view, hook or handler returned into a response."""
+    return to_response(ctx.app, rv, ctx.endpoint)
+
+
+def to_response(app: Flask, rv: Any, endpoint: str | None = None) -> Response:
+    """Return a value as a response.
+
+    :raises TypeError: for a value that is none; the message names the endpoint.
+    """
+    cls = app.response_class
+    if type(rv) is str or isinstance(rv, _TEXT):
+        return cls(rv)
+
+    if isinstance(rv, Response):
+        return rv
+
+    if isinstance(rv, dict | list):
+        return json_response(cls, rv)
+
+    if isinstance(rv, tuple):
+        return _from_tuple(app, rv, endpoint)
+
+    if isinstance(rv, HTTPException):
+        return _from_error(app, rv)
+
+    if isinstance(rv, Iterator | AsyncIterator):
+        return cls(rv)
+
+    if isinstance(rv, starlette.responses.Response):
+        return adopt_starlette(rv, cls)
+
+    if _is_asgi(rv):
+        return _from_app(cls, rv)
+
+    raise TypeError(_not_a_response(rv, endpoint))
+
+
+_TEXT = (str, bytes, bytearray, memoryview)
+
+
+def _from_error(app: Flask, exc: HTTPException) -> Response:
+    if exc.response is not None:
+        return to_response(app, exc.response)
+
+    if type(exc).get_response is not HTTPException.get_response:
+        return exc.get_response()
+
+    return app.response_class(exc.get_body(), exc.code, exc.get_headers())
+
+
+def _from_tuple(app: Flask, rv: tuple[Any, ...], endpoint: str | None) -> Response:
+    """Take (body, status, headers, mimetype, content_type) apart, as 0.1 does.
+
+    The second of two may be the header fields, as in later Flask.
+    """
+    if not 1 <= len(rv) <= 5:
+        raise TypeError(
+            f"The view {endpoint!r} returned a tuple of {len(rv)}. It may have one to"
+            " five items: (body, status, headers, mimetype, content_type)."
+        )
+    body, *rest = rv
+    if len(rest) == 1 and isinstance(rest[0], dict | list):
+        rest.insert(0, None)
+    if isinstance(body, str | bytes):
+        return app.response_class(body, *rest)
+
+    response = to_response(app, body, endpoint)
+    status, headers, mimetype, content_type = rest + [None] * (4 - len(rest))
+    if status is not None:
+        response.status = status
+    for name, value in dict(headers or ()).items():
+        response.headers[name] = value
+    if mimetype is not None:
+        response.mimetype = mimetype
+    if content_type is not None:
+        response.content_type = content_type
+    return response
+
+
+def _is_asgi(rv: Any) -> bool:
+    if not callable(rv) or isinstance(rv, type):
+        return False
+
+    try:
+        inspect.signature(rv).bind(None, None, None)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _from_app(cls: type[Response], app: Any) -> Response:
+    response = cls()
+    response.raw_headers.clear()
+    response.body = AppBody(app, is_response=False)
+    return response
+
+
+def _not_a_response(rv: Any, endpoint: str | None) -> str:
+    who = f"The view {endpoint!r}" if endpoint else "An error handler or hook"
+    if rv is None:
+        return (
+            f"{who} returned None, which is no response. Did it end without a return"
+            " statement? Return text, a dict, a response, or a tuple of them."
+        )
+    return (
+        f"{who} returned {rv!r}, a {type(rv).__name__}. A view returns str, bytes,"
+        " dict, list, a tuple, a generator, a response or an ASGI application."
+    )
+
+
+# ------------------------------------------------------------ after the response
+
+
+async def process_response(ctx: Calling, response: Response) -> Response:
+    """Save the session and run the after_request functions.
+
+    The session is saved before them, as in 0.1, and once more at the end if
+    one of them has used it.
+    """
+    app = ctx.app
+    saved = None
+    if ctx.has_session or app.stages.saves_sessions:
+        saved = await save_session(ctx, response)
+    for function in app.after_request_funcs:
+        response = await ctx.call(function, response)
+        if not isinstance(response, Response):
+            raise TypeError(
+                f"The after_request function {function!r} returned {response!r}; it"
+                " must return a response. End it with: return response"
+            )
+    if ctx.has_session and _state(ctx.session) != saved:
+        await save_session(ctx, response)
+    return response
+
+
+async def save_session(ctx: Calling, response: Response) -> tuple[bool, int] | None:
+    """Save the session, and return the state that was saved."""
+    session = ctx.session
+    if not ctx.app.stages.saves_sessions:
+        default_save_session(ctx.app, session, response)
+    elif not isinstance(session, NullSession):
+        await ctx.call(ctx.app.save_session, session, response)
+    return _state(session)
+
+
+def _state(session: Any) -> tuple[bool, int] | None:
+    if isinstance(session, Session):
+        return session.accessed, session.changes
+
+    return None
+
+
+async def teardown(ctx: Calling, exc: BaseException | None) -> None:
+    """Run the teardown functions, the last registered first, come what may."""
+    for function in reversed(ctx.app.teardown_request_funcs):
+        try:
+            await ctx.call(function, exc)
+        except Exception as failure:
+            logger.error(
+                "The teardown function %r failed after %s",
+                function,
+                describe(ctx),
+                exc_info=failure,
+            )

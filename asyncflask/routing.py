@@ -1,0 +1,736 @@
+"""Rules to URLs and back.
+
+A :class:`Rule` such as ``/user/<int:id>/`` is parsed and compiled once, when
+it is added to a :class:`Map`. Matching and building then do no parsing.
+
+How a path finds its rule
+-------------------------
+A path is looked up twice at most. First whole: rules without a variable part
+stand in one dict, so their cost never depends on how many there are. Then
+segment by segment, through a tree::
+
+    /user/<int:id>      /user/<name>/edit      /files/<path:name>
+
+    (root) ── "user" ──┬── <int>     ◀ rule
+           │           └── <default> ── "edit"  ◀ rule
+           └─ "files" ──── tail: <path>         ◀ rule
+
+At each node the literal segment is tried first (one dict look-up), then the
+variable ones in order of their weight, then the tails: patterns that may
+swallow slashes. If a way ends nowhere, the search goes one node back and
+tries the next alternative. Therefore the most specific rule wins whatever
+the order of registration, and a converter that refuses a value lets the next
+rule try. Rules that start alike share their nodes, so the cost of a match
+grows with the length of the path and not with the number of rules.
+
+A rule reached for another method is remembered: if nothing else matches, the
+answer is 405 with every method that would have been allowed (RFC 9110,
+section 15.5.6), otherwise 404.
+
+Slashes
+-------
+A rule that ends in a slash is a folder: asked for without the slash, it
+redirects there (308, nothing of the query lost). A rule that does not is a
+file: asked for with a slash, it is not found. ``strict_slashes=False``
+accepts both for a rule.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol, TypeVar
+from urllib.parse import quote, urlencode
+
+from .converters import DEFAULT_CONVERTERS, PATH_SAFE, BaseConverter
+from .exceptions import (
+    BuildError,
+    HTTPException,
+    MethodNotAllowed,
+    NotFound,
+    RequestRedirect,
+)
+from .rules import VARIABLE, Part, Rule, Variable
+
+# ----------------------------------------------------------------- the tree
+
+
+class SlashRequired(Exception):
+    """The path names a folder, but has no slash at its end."""
+
+
+class Leaf:
+    """The rules that end at one place, by method; the first one added wins."""
+
+    __slots__ = ("any_method", "by_method")
+
+    def __init__(self) -> None:
+        self.by_method: dict[str, Rule] = {}
+        self.any_method: Rule | None = None
+
+    def add(self, rule: Rule) -> None:
+        """Add a rule for each of its methods."""
+        if rule.methods is None:
+            self.any_method = self.any_method or rule
+        for method in rule.methods or ():
+            self.by_method.setdefault(method, rule)
+
+
+class Node:
+    """A place in the tree: what may follow the segments that led here."""
+
+    __slots__ = ("dynamic", "leaf", "static", "tails")
+
+    def __init__(self) -> None:
+        self.static: dict[str, Node] = {}
+        self.dynamic: list[Segment] = []
+        self.tails: list[Tail] = []
+        self.leaf: Leaf | None = None
+
+    def child(self, parts: list[Part]) -> Node:
+        """Return the node behind one segment; made when it is new."""
+        if not any(isinstance(part, Variable) for part in parts):
+            return self.static.setdefault("".join(map(str, parts)), Node())
+
+        kind = Single if len(parts) == 1 else Segment
+        return _shared(self.dynamic, kind(parts)).node
+
+
+P = TypeVar("P", bound="Pattern")
+
+
+def _shared(patterns: list[P], new: P) -> P:
+    """Return the pattern of the list that is the same as a new one, or add it."""
+    for pattern in patterns:
+        if pattern.order == new.order:
+            return pattern
+
+    patterns.append(new)
+    patterns.sort(key=lambda pattern: pattern.order)
+    return new
+
+
+class Pattern:
+    """Variables with literal text around them, as one regular expression."""
+
+    def __init__(self, parts: list[Part], end: str = "") -> None:
+        self.converters = [p.converter for p in parts if isinstance(p, Variable)]
+        #: how many values it gives
+        self.count = len(self.converters)
+        #: more literal text first, then the stricter converters; the rest only
+        #: makes the order independent of registration
+        self.order = (
+            -sum(len(part) for part in parts if isinstance(part, str)),
+            max(converter.weight for converter in self.converters),
+            repr([p.key if isinstance(p, Variable) else p for p in parts]),
+        )
+        groups = (
+            f"({_uncaptured(p.converter.regex)})"
+            if isinstance(p, Variable)
+            else re.escape(p)
+            for p in parts
+        )
+        self.fullmatch = re.compile("".join(groups) + end, re.DOTALL).fullmatch
+
+    def read(self, text: str, values: list[Any]) -> bool:
+        """Append the values in a text; False if it does not match, or a converter
+        refuses its part."""
+        found = self.fullmatch(text)
+        return found is not None and self.convert(found.groups(), values)
+
+    def convert(self, texts: Iterable[str], values: list[Any]) -> bool:
+        """Append the values of the parts; False if a converter refuses one."""
+        try:
+            values += [
+                converter.to_python(text)
+                for converter, text in zip(self.converters, texts, strict=False)
+            ]
+        except ValueError:
+            return False
+        return True
+
+
+def _uncaptured(regex: str) -> str:
+    # A capturing group inside a converter would shift the numbers of ours.
+    if re.compile(regex).groups:
+        raise ValueError(
+            f"The converter's regex {regex!r} has a capturing group, which would"
+            " be taken for the value. Write (?:…) instead of (…)."
+        )
+    return regex
+
+
+class Segment(Pattern):
+    """A pattern for one segment of a path, and the node behind it."""
+
+    def __init__(self, parts: list[Part]) -> None:
+        super().__init__(parts)
+        self.node = Node()
+
+
+class Single(Segment):
+    """A segment that is one variable and nothing else: the usual, and quick."""
+
+    def __init__(self, parts: list[Part]) -> None:
+        super().__init__(parts)
+        converter = self.converters[0]
+        self.matches = converter.matches or self.fullmatch
+        self.to_python = converter.to_python
+
+    def read(self, text: str, values: list[Any]) -> bool:
+        """Append the value of a text; False if it is none."""
+        if not self.matches(text):
+            return False
+
+        try:
+            values.append(self.to_python(text))
+        except ValueError:
+            return False
+        return True
+
+
+class Tail(Pattern):
+    """A pattern for the whole rest of a path, slashes included."""
+
+    def __init__(self, parts: list[Part]) -> None:
+        super().__init__(parts, end="(/?)")
+        #: the rules that end in a slash, and those that do not
+        self.branch = Leaf()
+        self.file = Leaf()
+
+
+def _segments(rule: Rule) -> Iterator[list[Part]]:
+    """Iterate over a rule split at its slashes.
+
+    Behind a variable that may hold slashes, all to the end is one piece.
+    """
+    parts: list[Part] = [str(rule.parts[0])[1:], *rule.parts[1:]]
+    current: list[Part] = []
+    for index, part in enumerate(parts):
+        if isinstance(part, Variable):
+            current.append(part)
+            if not part.converter.part_isolating:
+                yield current + parts[index + 1 :]
+                return
+            continue
+
+        first, *rest = part.split("/")
+        if first:
+            current.append(first)
+        for text in rest:
+            yield current
+            current = [text] if text else []
+    yield current
+
+
+class Tree:
+    """The rules of one domain."""
+
+    def __init__(self) -> None:
+        #: the rules without variables, by their whole path
+        self.whole: dict[str, Leaf] = {}
+        self.root = Node()
+
+    def add(self, rule: Rule) -> None:
+        """Add a rule."""
+        node = self.root
+        for segment in _segments(rule):
+            if any(
+                isinstance(p, Variable) and not p.converter.part_isolating
+                for p in segment
+            ):
+                self._add_tail(node, segment, rule)
+                return
+
+            node = node.child(segment)
+        node.leaf = node.leaf or Leaf()
+        node.leaf.add(rule)
+        if rule.is_static:
+            self.whole[rule.rule] = node.leaf
+
+    def _add_tail(self, node: Node, segment: list[Part], rule: Rule) -> None:
+        *parts, last = segment
+        if isinstance(last, Variable):
+            parts.append(last)
+        elif last != "/":
+            parts.append(last.removesuffix("/"))
+        tail = _shared(node.tails, Tail(parts))
+        (tail.branch if rule.is_branch else tail.file).add(rule)
+
+    def find(self, path: str, method: str) -> tuple[Rule, dict[str, Any]] | None:
+        """Go down the tree, the first alternative at each node, and never back.
+
+        What this finds is what :meth:`match` would find, only sooner.
+        """
+        leaf = self.whole.get(path)
+        if leaf is not None and method in leaf.by_method:
+            rule = leaf.by_method[method]
+            return rule, rule.defaults.copy()
+
+        node = self.root
+        values: list[Any] = []
+        for segment in path[1:].split("/"):
+            child = node.static.get(segment)
+            if child is None:
+                for pattern in node.dynamic:
+                    if pattern.read(segment, values):
+                        child = pattern.node
+                        break
+                else:
+                    return None
+            node = child
+        if node.leaf is None or method not in node.leaf.by_method:
+            return None
+
+        rule = node.leaf.by_method[method]
+        return rule, rule.values(values)
+
+    def match(self, path: str, method: str) -> tuple[Rule, dict[str, Any]]:
+        """Return the rule for a path, and the values for the view.
+
+        :raises SlashRequired: when only a slash at the end is missing.
+        :raises MethodNotAllowed: when only the method is wrong.
+        :raises NotFound: otherwise.
+        """
+        search = Search(path, method)
+        rule = search.descend(self.root, 0)
+        if rule is None:
+            raise search.failure()
+
+        return rule, rule.values(search.values)
+
+
+class Search:
+    """One path on its way down the tree."""
+
+    __slots__ = ("allowed", "count", "method", "segments", "values")
+
+    def __init__(self, path: str, method: str) -> None:
+        self.segments = path.split("/")[1:]
+        self.count = len(self.segments)
+        self.method = method
+        #: the values on the way to the current node
+        self.values: list[Any] = []
+        #: the methods of rules that were reached in vain
+        self.allowed: set[str] = set()
+
+    def descend(self, node: Node, index: int) -> Rule | None:
+        """Return the rule that the segments from ``index`` on lead to."""
+        if index == self.count:
+            return self.end(node)
+
+        segment = self.segments[index]
+        child = node.static.get(segment)
+        if child is not None:
+            rule = self.descend(child, index + 1)
+            if rule is not None:
+                return rule
+
+        for pattern in node.dynamic:
+            if pattern.read(segment, self.values):
+                rule = self.descend(pattern.node, index + 1)
+                if rule is not None:
+                    return rule
+
+                del self.values[-pattern.count :]
+        if node.tails:
+            rest = "/".join(self.segments[index:])
+            for tail in node.tails:
+                rule = self.finish(tail, rest)
+                if rule is not None:
+                    return rule
+
+        if segment == "" and index + 1 == self.count:
+            return self.lenient(node.leaf)
+
+        return None
+
+    def end(self, node: Node) -> Rule | None:
+        """Return the rule for a path that ends at a node."""
+        if node.leaf is not None:
+            rule = self.take(node.leaf)
+            if rule is not None:
+                return rule
+
+        folder = node.static.get("")
+        if folder is None or folder.leaf is None:
+            return None
+
+        return self.without_slash(folder.leaf)
+
+    def finish(self, tail: Tail, rest: str) -> Rule | None:
+        """Return the rule for a path whose rest a tail may take."""
+        found = tail.fullmatch(rest)
+        if found is None:
+            return None
+
+        *texts, slash = found.groups()
+        if not tail.convert(texts, self.values):
+            return None
+
+        if slash:
+            rule = self.take(tail.branch) or self.lenient(tail.file)
+        else:
+            rule = self.take(tail.file) or self.without_slash(tail.branch)
+        if rule is None:
+            del self.values[-tail.count :]
+        return rule
+
+    def take(self, leaf: Leaf) -> Rule | None:
+        """Return the rule of a leaf for the method; remember those in vain."""
+        rule = leaf.by_method.get(self.method) or leaf.any_method
+        if rule is None:
+            self.allowed.update(leaf.by_method)
+        return rule
+
+    def without_slash(self, leaf: Leaf) -> Rule | None:
+        """Return the rule of a folder that was asked for without its slash.
+
+        :raises SlashRequired: unless the rule takes that lightly.
+        """
+        rule = self.take(leaf)
+        if rule is not None and rule.strict_slashes:
+            raise SlashRequired
+
+        return rule
+
+    def lenient(self, leaf: Leaf | None) -> Rule | None:
+        """Return the rule of a file that was asked for with a slash, if it takes
+        that lightly."""
+        if leaf is None:
+            return None
+
+        rule = leaf.by_method.get(self.method) or leaf.any_method
+        return None if rule is None or rule.strict_slashes else rule
+
+    def failure(self) -> HTTPException:
+        """Return the error for a search that found nothing."""
+        return MethodNotAllowed(allowed=self.allowed) if self.allowed else NotFound()
+
+
+# ------------------------------------------------------------------ the map
+
+
+class Map:
+    """All rules of an application. Iterate over it, or print it, to see them.
+
+    :param strict_slashes: what rules that do not say get.
+    """
+
+    def __init__(self, strict_slashes: bool = True) -> None:
+        self.strict_slashes = strict_slashes
+        #: converters by the name that rules use; add your own here
+        self.converters: dict[str, type[BaseConverter]] = dict(DEFAULT_CONVERTERS)
+        self._rules: list[Rule] = []
+        self._by_endpoint: dict[str, list[Rule]] = {}
+        self._tree = Tree()
+        self._domains: list[tuple[Pattern | str, Rule, Tree]] = []
+        #: the endpoints with rules that leave a default out of the URL
+        self._defaulted: dict[str, list[Rule]] = {}
+
+    def add(self, rule: Rule) -> None:
+        """Add a rule and compile it. The change counts from the next match on.
+
+        :raises LookupError: when it wants a converter that is not registered.
+        :raises ValueError: when it is malformed.
+        """
+        rule.bind(self)
+        self._rules.append(rule)
+        self._by_endpoint.setdefault(rule.endpoint, []).append(rule)
+        if rule.defaults:
+            self._defaulted.setdefault(rule.endpoint, []).append(rule)
+        if not rule.build_only:
+            self._domain(rule).add(rule)
+
+    def remove(self, rule: Rule) -> None:
+        """Take a rule out again; the tree is built anew from the others."""
+        others = [other for other in self._rules if other is not rule]
+        fresh = Map(self.strict_slashes)
+        fresh.converters = self.converters
+        for other in others:
+            fresh.add(other)
+        self.__dict__.update(fresh.__dict__)
+
+    def _domain(self, rule: Rule) -> Tree:
+        if not rule.subdomain:
+            return self._tree
+
+        for _, known, tree in self._domains:
+            if known.subdomain == rule.subdomain:
+                return tree
+
+        variable = any(isinstance(part, Variable) for part in rule.domain_parts)
+        pattern = Pattern(rule.domain_parts) if variable else rule.subdomain
+        self._domains.append((pattern, rule, Tree()))
+        self._domains.sort(
+            key=lambda entry: (not isinstance(entry[0], str), entry[1].subdomain)
+        )
+        return self._domain(rule)
+
+    @property
+    def has_subdomains(self) -> bool:
+        """True if any rule belongs to a subdomain."""
+        return bool(self._domains)
+
+    def find(self, path: str, method: str) -> tuple[Rule, dict[str, Any]] | None:
+        """Return what :meth:`MapAdapter.match_rule` would, or None.
+
+        The quick way: it knows only path and method, and neither hosts nor
+        redirects nor errors. None means: go the other way.
+        """
+        found = None if self._domains else self._tree.find(path, method)
+        if (
+            found is None
+            or found[0].redirect_to
+            or found[0].endpoint in self._defaulted
+        ):
+            return None
+
+        return found
+
+    def match(
+        self, path: str, method: str, subdomain: str | None = ""
+    ) -> tuple[Rule, dict[str, Any]]:
+        """Return the rule for a path and method, and the values for the view.
+
+        :param subdomain: None when the host is not one of ours.
+        :raises SlashRequired: when only a slash at the end is missing.
+        :raises MethodNotAllowed: when the path is known for other methods only.
+        :raises NotFound: when it is not known.
+        """
+        if subdomain:
+            return self._match_subdomain(path, method, subdomain)
+
+        if subdomain is None:
+            raise NotFound()
+
+        return self._tree.match(path, method)
+
+    def _match_subdomain(
+        self, path: str, method: str, subdomain: str
+    ) -> tuple[Rule, dict[str, Any]]:
+        for pattern, known, tree in self._domains:
+            values: list[Any] = []
+            if isinstance(pattern, str):
+                if pattern != subdomain:
+                    continue
+            elif not pattern.read(subdomain, values):
+                continue
+            rule, path_values = tree.match(path, method)
+            names = [p.name for p in known.domain_parts if isinstance(p, Variable)]
+            return rule, {**dict(zip(names, values, strict=True)), **path_values}
+
+        raise NotFound()
+
+    def preferred(self, rule: Rule, values: Mapping[str, Any]) -> Rule | None:
+        """Return the rule of the same endpoint that says these values shorter.
+
+        With ``/`` (``defaults={'page': 1}``) and ``/page/<int:page>`` on one
+        endpoint, ``/page/1`` belongs at ``/``.
+        """
+        for other in self._defaulted.get(rule.endpoint, ()):
+            if other is rule or rule.defaults:
+                return None
+            if (
+                other.arguments == rule.arguments
+                and not other.build_only
+                and other.methods == rule.methods
+                and all(values[k] == v for k, v in other.defaults.items())
+            ):
+                return other
+
+        return None
+
+    def build(
+        self, endpoint: str, values: Mapping[str, Any], method: str | None = None
+    ) -> tuple[str, str]:
+        """Return subdomain and path of the URL for an endpoint.
+
+        Values that the rule has no place for become the query; those that are
+        None are left out, and lists give several arguments.
+
+        :param method: build for a rule that answers to this method.
+        :raises BuildError: when no rule of the endpoint suits.
+        """
+        given = {name: value for name, value in values.items() if value is not None}
+        rule = self._rule_for(endpoint, given, method)
+        domain, path = rule.build(given)
+        extra = {k: v for k, v in given.items() if k not in rule.arguments}
+        return domain, f"{path}?{urlencode(extra, doseq=True)}" if extra else path
+
+    def _rule_for(
+        self, endpoint: str, values: Mapping[str, Any], method: str | None
+    ) -> Rule:
+        rules = self._by_endpoint.get(endpoint, ())
+        best: Rule | None = None
+        for rule in rules:
+            if rule.suits(values, method) and _better(rule, best):
+                best = rule
+        if best is None:
+            raise BuildError(endpoint, values, method, self._rules)
+
+        return best
+
+    def is_endpoint_expecting(self, endpoint: str, *arguments: str) -> bool:
+        """Say whether any rule of an endpoint has all of these arguments."""
+        wanted = set(arguments)
+        return any(wanted <= rule.arguments for rule in self.iter_rules(endpoint))
+
+    def iter_rules(self, endpoint: str | None = None) -> Iterator[Rule]:
+        """Iterate over all rules, or those of an endpoint, as they were added."""
+        if endpoint is None:
+            return iter(list(self._rules))
+
+        return iter(list(self._by_endpoint.get(endpoint, ())))
+
+    def __iter__(self) -> Iterator[Rule]:
+        return self.iter_rules()
+
+    def __len__(self) -> int:
+        return len(self._rules)
+
+    def __str__(self) -> str:
+        rows = [("Rule", "Methods", "Endpoint")]
+        for rule in sorted(self._rules, key=lambda rule: (rule.subdomain, rule.rule)):
+            methods = "any" if rule.methods is None else ", ".join(sorted(rule.methods))
+            place = f"{rule.subdomain}:{rule.rule}" if rule.subdomain else rule.rule
+            rows.append((place, methods, rule.endpoint))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join(
+            "  ".join(
+                cell.ljust(width) for cell, width in zip(row, widths, strict=True)
+            ).rstrip()
+            for row in rows
+        )
+
+    def __repr__(self) -> str:
+        return f"Map({self._rules!r})"
+
+
+def _better(rule: Rule, best: Rule | None) -> bool:
+    """Prefer the rule that puts more values into the path, then more defaults."""
+    if best is None:
+        return True
+
+    return (len(rule.arguments), len(rule.defaults)) > (
+        len(best.arguments),
+        len(best.defaults),
+    )
+
+
+class RequestLike(Protocol):
+    """What a map needs to know of a request."""
+
+    @property
+    def scheme(self) -> str: ...
+    @property
+    def host(self) -> str: ...
+    @property
+    def script_root(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def query_string(self) -> bytes: ...
+
+
+class MapAdapter:
+    """A map bound to one request: matches its path, builds URLs from its place.
+
+    :param server_name: the host that subdomains stand in front of.
+    """
+
+    def __init__(self, map: Map, request: RequestLike, server_name: str | None) -> None:
+        self.map = map
+        self.request = request
+        self.server_name = server_name
+
+    def subdomain(self) -> str | None:
+        """Return the part of the host in front of the server name.
+
+        ``''`` when no rule uses subdomains; None for a foreign host.
+        """
+        if not self.map.has_subdomains or self.server_name is None:
+            return ""
+
+        host = self.request.host.partition(":")[0].lower()
+        server = self.server_name.partition(":")[0].lower()
+        if host == server:
+            return ""
+
+        return host.removesuffix(f".{server}") if host.endswith(f".{server}") else None
+
+    def match_rule(self) -> tuple[Rule, dict[str, Any]]:
+        """Return the rule of the request and the values for its view.
+
+        :raises HTTPException: a redirect, 404 or 405.
+        """
+        try:
+            rule, values = self.map.match(
+                self.request.path, self.request.method, self.subdomain()
+            )
+        except SlashRequired:
+            path = quote(self.request.path, safe=PATH_SAFE)
+            raise RequestRedirect(self._here(f"{path}/")) from None
+
+        if rule.redirect_to is not None:
+            raise RequestRedirect(self._redirection(rule.redirect_to, values))
+
+        shorter = self.map.preferred(rule, values)
+        if shorter is not None:
+            raise RequestRedirect(self._here(shorter.build(values)[1]))
+
+        return rule, values
+
+    def match(self) -> tuple[str, dict[str, Any]]:
+        """Return endpoint and values of the request.
+
+        :raises HTTPException: a redirect, 404 or 405.
+        """
+        rule, values = self.match_rule()
+        return rule.endpoint, values
+
+    def _here(self, path: str) -> str:
+        """Return a path on this host, with the query of the request."""
+        url = quote(self.request.script_root, safe=PATH_SAFE) + path
+        if self.request.query_string:
+            url += "?" + self.request.query_string.decode("latin-1")
+        # Two slashes in front would name another host (RFC 3986, section 4.2).
+        return "/" + url.lstrip("/")
+
+    def _redirection(
+        self, target: str | Callable[..., str], values: Mapping[str, Any]
+    ) -> str:
+        if callable(target):
+            return target(self, **values)
+
+        filled = VARIABLE.sub(
+            lambda m: quote(str(values[m["name"]]), safe=PATH_SAFE), target
+        )
+        return self._here(filled) if filled.startswith("/") else filled
+
+    def build(
+        self,
+        endpoint: str,
+        values: Mapping[str, Any] | None = None,
+        method: str | None = None,
+        force_external: bool = False,
+        scheme: str | None = None,
+    ) -> str:
+        """Return the URL for an endpoint: a path, unless it must name the host.
+
+        :param force_external: with scheme and host.
+        :param scheme: the scheme of an external URL; that of the request by
+            default.
+        :raises BuildError: when no rule suits.
+        """
+        domain, path = self.map.build(endpoint, values or {}, method)
+        url = quote(self.request.script_root, safe=PATH_SAFE) + path
+        if not force_external and domain == self.subdomain():
+            return url
+
+        host = self.server_name or self.request.host
+        if domain:
+            host = f"{domain}.{host}"
+        return f"{scheme or self.request.scheme}://{host}{url}"

@@ -1,0 +1,358 @@
+"""The session: a dict that the browser keeps in a signed cookie.
+
+The cookie is Flask 3's, byte for byte: tagged JSON, compressed when that is
+shorter, signed with a time stamp by itsdangerous. So a site can move over
+without logging anyone out, or run beside Flask on the same secret key. It is
+never pickle. What the cookie says can be read by the browser's owner; it
+cannot be changed.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import json
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from itsdangerous import BadData, TimestampSigner, URLSafeTimedSerializer
+from markupsafe import Markup
+
+from .dates import http_date, parse_http_date
+
+if TYPE_CHECKING:
+    from .app import Flask
+    from .wrappers import Request, Response
+
+#: the salt that Flask signs sessions with
+SALT = "cookie-session"
+#: RFC 6265, section 6.1: browsers take cookies of at least this many bytes
+MAX_COOKIE_SIZE = 4093
+
+
+class Session(dict[str, Any]):
+    """A dict that knows whether it was read and whether it was changed.
+
+    A change inside a value is not seen: after
+    ``session["cart"].append(item)`` set ``session.modified = True``.
+
+    :ivar new: True if the request brought no session that could be read.
+    :ivar accessed: True if anything has looked into it.
+    :ivar changes: how often it was changed.
+    """
+
+    def __init__(self, *args: Any, new: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.new = new
+        self.accessed = False
+        self.changes = 0
+
+    @property
+    def modified(self) -> bool:
+        """Whether it was changed, so that the response must bring it along."""
+        return self.changes > 0
+
+    @modified.setter
+    def modified(self, value: bool) -> None:
+        self.changes = self.changes + 1 if value else 0
+
+    @property
+    def permanent(self) -> bool:
+        """Whether it outlives the browser's run; False by default.
+
+        A permanent one ends :attr:`Flask.permanent_session_lifetime` after
+        the last response that renewed it.
+        """
+        return bool(self.get("_permanent", False))
+
+    @permanent.setter
+    def permanent(self, value: bool) -> None:
+        self["_permanent"] = bool(value)
+
+    def __repr__(self) -> str:
+        return f"<Session {dict.__repr__(self)}>"
+
+
+class NullSession(Session):
+    """The session of an application without a secret key: empty for good."""
+
+    def refuse(self) -> None:
+        """Say why it cannot be written to."""
+        raise RuntimeError(
+            "The session was written to, but the application has no secret key to"
+            " sign it with. Set app.secret_key to a long random value, for example"
+            " the output of: python -c 'import secrets; print(secrets.token_hex())'"
+        )
+
+
+def _reader(name: str) -> Callable[..., Any]:
+    plain = getattr(dict, name)
+
+    @functools.wraps(plain)
+    def read(self: Session, *args: Any) -> Any:
+        self.accessed = True
+        return plain(self, *args)
+
+    return read
+
+
+def _writer(name: str) -> Callable[..., Any]:
+    plain = getattr(dict, name)
+
+    @functools.wraps(plain)
+    def write(self: Session, *args: Any, **kwargs: Any) -> Any:
+        self.accessed = True
+        self.changes += 1
+        return plain(self, *args, **kwargs)
+
+    return write
+
+
+def _refuser(name: str) -> Callable[..., Any]:
+    @functools.wraps(getattr(dict, name))
+    def refuse(self: NullSession, *args: Any, **kwargs: Any) -> Any:
+        self.refuse()
+
+    return refuse
+
+
+for _name in (
+    "__getitem__",
+    "__contains__",
+    "__iter__",
+    "get",
+    "items",
+    "keys",
+    "values",
+):
+    setattr(Session, _name, _reader(_name))
+for _name in (
+    "__setitem__",
+    "__delitem__",
+    "__ior__",
+    "clear",
+    "pop",
+    "popitem",
+    "setdefault",
+    "update",
+):
+    setattr(Session, _name, _writer(_name))
+    setattr(NullSession, _name, _refuser(_name))
+
+
+# --------------------------------------------------------------- tagged JSON
+
+
+def _tag(value: Any) -> Any:
+    """Return a value in a form that JSON can carry and :func:`_untag` restore."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+
+    if isinstance(value, dict):
+        tagged = {key: _tag(item) for key, item in value.items()}
+        if len(tagged) == 1 and next(iter(tagged)) in _UNTAG:
+            key = next(iter(tagged))
+            return {" di": {f"{key}__": tagged[key]}}
+        return tagged
+
+    if isinstance(value, list):
+        return [_tag(item) for item in value]
+
+    for tag, (types, encode, _) in _TAGS.items():
+        if isinstance(value, types):
+            return {tag: encode(value)}
+
+    if hasattr(value, "__html__"):
+        return {" m": str(value.__html__())}
+
+    if isinstance(value, str):
+        return value
+
+    raise TypeError(
+        f"The session cannot keep {value!r}, a {type(value).__name__}. It takes what"
+        " JSON has, and tuple, bytes, Markup, UUID and datetime; store an id."
+    )
+
+
+def _untag(value: dict[str, Any]) -> Any:
+    """Undo :func:`_tag` for one object, innermost first."""
+    if len(value) != 1:
+        return value
+
+    tag, item = next(iter(value.items()))
+    decode = _UNTAG.get(tag)
+    return value if decode is None else decode(item)
+
+
+def _untag_dict(value: dict[str, Any]) -> dict[str, Any]:
+    key, item = next(iter(value.items()))
+    return {key[:-2]: item}
+
+
+#: each tag with the types it stands for, how they go in, and how they come out
+_TAGS: dict[str, tuple[Any, Callable[[Any], Any], Callable[[Any], Any]]] = {
+    " t": (tuple, lambda v: [_tag(item) for item in v], tuple),
+    " b": (bytes, lambda v: base64.b64encode(v).decode("ascii"), base64.b64decode),
+    " m": (Markup, lambda v: str(v.__html__()), Markup),
+    " u": (uuid.UUID, lambda v: v.hex, uuid.UUID),
+    " d": (datetime, http_date, parse_http_date),
+}
+_UNTAG = {tag: decode for tag, (_, _, decode) in _TAGS.items()}
+_UNTAG[" di"] = _untag_dict
+
+
+class TaggedJSON:
+    """Flask's JSON for sessions: a few more types, each under a tag."""
+
+    @staticmethod
+    def dumps(value: Any) -> str:
+        """Return the JSON text of a value.
+
+        :raises TypeError: for a type that has no tag.
+        """
+        return json.dumps(_tag(value), separators=(",", ":"), sort_keys=True)
+
+    @staticmethod
+    def loads(text: str | bytes) -> Any:
+        """Return the value of a JSON text."""
+        return json.loads(text, object_hook=_untag)
+
+
+# ------------------------------------------------------------------- signing
+
+
+class _Signer(TimestampSigner):
+    """A signer that derives each key once, not once for each cookie."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._derived: dict[str | bytes, bytes] = {}
+
+    def derive_key(self, secret_key: str | bytes | None = None) -> bytes:
+        key = self.secret_keys[-1] if secret_key is None else secret_key
+        derived = self._derived.get(key)
+        if derived is None:
+            derived = self._derived[key] = super().derive_key(key)
+        return derived
+
+
+class _Serializer(URLSafeTimedSerializer):
+    """Flask's serializer, with one signer for its whole life."""
+
+    @functools.cached_property
+    def _signer(self) -> Any:
+        return super().make_signer(self.salt)
+
+    def make_signer(self, salt: str | bytes | None = None) -> Any:
+        return self._signer
+
+
+@functools.lru_cache(maxsize=16)
+def _serializer(keys: tuple[str | bytes, ...]) -> _Serializer:
+    return _Serializer(
+        list(keys),  # type: ignore[arg-type]  # a list of both kinds is fine
+        salt=SALT,
+        serializer=TaggedJSON,
+        signer=_Signer,
+        signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha1},
+    )
+
+
+def serializer_for(app: Flask) -> _Serializer | None:
+    """Return what signs an application's sessions; None without a secret key.
+
+    The newest key signs; the fallbacks are accepted as well.
+    """
+    if not app.secret_key:
+        return None
+
+    return _serializer((*app.secret_key_fallbacks, app.secret_key))
+
+
+# ---------------------------------------------------------- opening and saving
+
+
+def open_session(app: Flask, request: Request) -> Session | None:
+    """Return the session that the request's cookie holds.
+
+    Empty if there is no cookie, or it is too old, altered, or not ours; None
+    if the application has no secret key.
+    """
+    serializer = serializer_for(app)
+    if serializer is None:
+        return None
+
+    cookie = request.cookies.get(app.session_cookie_name)
+    if not cookie:
+        return Session(new=True)
+
+    lifetime = int(app.permanent_session_lifetime.total_seconds())
+    try:
+        return Session(serializer.loads(cookie, max_age=lifetime))
+    except (BadData, ValueError, TypeError):
+        return Session(new=True)
+
+
+def save_session(app: Flask, session: Session, response: Response) -> None:
+    """Put the session into the response, if it was changed.
+
+    :raises ValueError: when the cookie would be too long for a browser.
+    :raises TypeError: when it holds what cannot be kept.
+    """
+    if not isinstance(session, Session):
+        raise TypeError(
+            f"open_session returned {session!r}, which the default save_session does"
+            " not know. Override save_session as well, or return a Session."
+        )
+    if session.accessed:
+        response.vary("Cookie")
+    if isinstance(session, NullSession) or not (
+        session.modified or (session.accessed and session.permanent)
+    ):
+        return
+
+    flags: dict[str, Any] = {
+        "path": app.session_cookie_path,
+        "domain": app.session_cookie_domain,
+        "secure": app.session_cookie_secure,
+        "httponly": app.session_cookie_httponly,
+        "samesite": app.session_cookie_samesite,
+    }
+    name = app.session_cookie_name
+    response.drop_cookie(name)
+    if not session:
+        if not session.new:
+            response.delete_cookie(name, **flags)
+        return
+
+    value = _signed(app, session)
+    expires = None
+    if session.permanent:
+        expires = datetime.now(UTC) + app.permanent_session_lifetime
+    response.set_cookie(name, value, expires=expires, **flags)
+
+
+def _signed(app: Flask, session: Session) -> str:
+    serializer = serializer_for(app)
+    if serializer is None:
+        raise RuntimeError("app.secret_key was taken away while a session was open")
+
+    value = str(serializer.dumps(dict(session)))
+    if len(value) + len(app.session_cookie_name) + 1 > MAX_COOKIE_SIZE:
+        raise ValueError(_too_long(session, len(value)))
+
+    return value
+
+
+def _too_long(session: Session, size: int) -> str:
+    sizes = {key: len(TaggedJSON.dumps(item)) for key, item in session.items()}
+    biggest = sorted(sizes, key=lambda key: sizes[key], reverse=True)[:3]
+    named = ", ".join(f"{key!r} ({sizes[key]} bytes)" for key in biggest)
+    return (
+        f"The session makes a cookie of {size} bytes, and browsers drop those over"
+        f" {MAX_COOKIE_SIZE}. Its biggest keys are {named}. Keep big things on the"
+        " server and only their ids in the session."
+    )

@@ -1,0 +1,58 @@
+"""The one door for checks: ``nox -s tests``, ``lint``, ``types``, ``examples``.
+
+Versions and dependency groups stand in ``pyproject.toml``.
+"""
+
+import shutil
+
+import nox
+
+nox.needs_version = ">=2025.5"
+nox.options.sessions = ["lint", "types", "tests", "examples"]
+nox.options.default_venv_backend = "venv"
+nox.options.error_on_missing_interpreters = False
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = nox.project.python_versions(PROJECT)
+
+
+def install(session: nox.Session, group: str) -> None:
+    """Install the package itself and a dependency group."""
+    session.install("-e", ".", *nox.project.dependency_groups(PROJECT, group))
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the tests."""
+    install(session, "test")
+    session.run("pytest", "tests", *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def examples(session: nox.Session) -> None:
+    """Run the example applications' own tests."""
+    install(session, "test")
+    session.run("pytest", "examples", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting."""
+    session.install(*nox.project.dependency_groups(PROJECT, "lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types, strictly."""
+    install(session, "types")
+    session.run("mypy")
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build wheel and sdist into ``dist``."""
+    shutil.rmtree("dist", ignore_errors=True)
+    session.install("build")
+    session.run("python", "-m", "build")
