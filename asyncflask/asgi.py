@@ -77,7 +77,7 @@ async def serve(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
             logger.error("%s failed: %s: %s", describe(ctx), type(exc).__name__, exc)
         raise
     finally:
-        if ctx.worker or ctx.body or app.teardown_request_funcs:
+        if ctx.desk or ctx.body or app.teardown_request_funcs:
             await finish(ctx, failure or ctx.exception)
 
 
@@ -315,7 +315,7 @@ async def while_connected(
 def chunks_of(body: Any) -> AsyncIterator[Any] | Iterator[Any]:
     """Return what gives the chunks of a body."""
     if isinstance(body, FileBody):
-        return file_chunks(body)
+        return FileChunks(body)
 
     if isinstance(body, AsyncIterable):
         return aiter(body)
@@ -327,20 +327,35 @@ def _each(body: Any) -> Iterator[Any]:
     yield from body  # asked for its iterator in the thread that uses it
 
 
-async def file_chunks(body: FileBody) -> AsyncIterator[bytes]:
-    """Read a file in chunks, in threads that the views do not use.
+class FileChunks:
+    """Reads a file in chunks, in threads that the views do not use.
 
     :raises RuntimeError: when the file has become shorter meanwhile.
     """
-    left = body.length
-    while left:
-        chunk = await anyio.to_thread.run_sync(body.file.read, min(left, FILE_CHUNK))
+
+    def __init__(self, body: FileBody) -> None:
+        self._file = body.file
+        self._left = body.length
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+
+        size = min(self._left, FILE_CHUNK)
+        chunk = await anyio.to_thread.run_sync(self._file.read, size)
         if not chunk:
             raise RuntimeError(
-                f"{body.file.name!r} became {left} bytes shorter while it was sent"
+                f"{self._file.name!r} lost {self._left} bytes while it was sent"
             )
-        left -= len(chunk)
-        yield chunk
+        self._left -= len(chunk)
+        return chunk
+
+    async def aclose(self) -> None:
+        """Close the file."""
+        self._file.close()
 
 
 async def send_chunks(

@@ -33,26 +33,30 @@ import inspect
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from enum import Enum
+from threading import get_ident
 from typing import Any
 
-from .context import RequestContext
-from .pipeline import teardown
-from .workers import (
-    Desk,
+from .context import RequestContext, _current
+from .loops import (
     LoopHandle,
     Signal,
-    Worker,
-    adopt,
     in_loop,
     new_signal,
     process_loop,
-    run_in,
     this_loop,
     wait_through,
 )
+from .pipeline import teardown
+from .workers import Desk, Worker, adopt
 
-#: where a scope carries a worker that the caller has brought along
-WORKER = "asyncflask.worker"
+#: where a scope brings along the desk of the thread that plain code is to run in
+DESK = "asyncflask.desk"
+
+_MUST_BE_AWAITED = (
+    "{!r} is async, and was needed in the middle of plain code that the event loop"
+    " would have to wait for; neither could go on. Await it instead: for templates"
+    " with `await render_template_async(...)`, for contexts with `async with`."
+)
 
 
 class Side(Enum):
@@ -84,6 +88,11 @@ def kind_of(function: Callable[..., Any]) -> Kind:
             return GENERATOR
 
     return PLAIN
+
+
+def is_coroutine(function: Callable[..., Any]) -> bool:
+    """Say whether calling a callable gives a coroutine."""
+    return kind_of(function) is COROUTINE
 
 
 class KindTable(dict[Callable[..., Any], Kind]):
@@ -145,7 +154,9 @@ class _Ready:
 def answer(value: Any) -> Any:
     """Return the value of a stage that never waits, as :meth:`Calling.by_hand`
     returns those of the others: to be awaited by a coroutine."""
-    return _Ready(value) if in_loop() else value
+    ctx = _current.get()
+    plain = ctx.in_plain_code if isinstance(ctx, Calling) else not in_loop()
+    return value if plain else _Ready(value)
 
 
 class _Visit:
@@ -178,7 +189,9 @@ class Calling(RequestContext):
 
     context: contextvars.Context | None = None
     side = LOOP
-    worker: Desk | None = None
+    #: where plain callables run, once one has been called
+    desk: Desk | None = None
+    _worker: Worker | None = None
     _loop: LoopHandle | None = None
     #: True while the loop stands still and waits for the worker
     _loop_waits = False
@@ -290,11 +303,11 @@ class Calling(RequestContext):
         self, run: Callable[..., Any], coroutine: Coroutine[Any, Any, Any]
     ) -> _Visit:
         """Have the worker carry the coroutine on until it wants to the loop."""
-        worker = self.worker or await self._engage()
+        desk = self.desk or await self._engage()
         visit, signal = _Visit(), new_signal()
         step = functools.partial(run, coroutine.send, None)
         self.side = THREAD
-        worker.submit(functools.partial(visit.run, step, signal))
+        desk.submit(functools.partial(visit.run, step, signal))
         try:
             await wait_through(signal)
         finally:
@@ -307,33 +320,41 @@ class Calling(RequestContext):
     async def _engage(self) -> Desk:
         """Take a worker for the rest of the request."""
         self._loop = this_loop()
-        self.worker = self.scope.get(WORKER) or await self.app.workers.acquire()
-        return self.worker
+        self.desk = self.scope.get(DESK)
+        if self.desk is None:
+            self._worker = await self.app.workers.acquire()
+            self.desk = self._worker.desk
+        return self.desk
+
+    def _engage_now(self) -> Desk:
+        """Do the same without waiting."""
+        self._loop = this_loop()
+        self.desk = self.scope.get(DESK)
+        if self.desk is None:
+            self._worker = self.app.workers.acquire_now()
+            self.desk = self._worker.desk
+        return self.desk
 
     def dismiss(self) -> None:
         """Give the worker back, if there is one."""
-        worker, self.worker = self.worker, None
-        if isinstance(worker, Worker):
+        self.desk = None
+        if self._worker is not None:
+            worker, self._worker = self._worker, None
             self.app.workers.release(worker)
 
     # --------------------------------------------------------- from plain code
 
-    def run_on_loop(self, function: Callable[[], Awaitable[Any]]) -> Any:
-        """Run an async function from plain code, and wait for its result.
+    @property
+    def in_plain_code(self) -> bool:
+        """True where plain code asks, False where a coroutine does.
 
-        It runs on the loop of the server that handles the request, or on the
-        loop of the process when there is none.
-
-        :raises RuntimeError: where waiting would block that very loop.
+        A running loop in this thread is what tells them apart; but a thread that
+        has one may serve as the worker of a request, or drive a stage.
         """
-        loop = self._loop or process_loop()
-        if self._loop_waits or loop.is_here():
-            raise RuntimeError(
-                "Async code was needed in the middle of plain code that the event"
-                " loop is waiting for; neither could go on. Await it instead: use"
-                " `await render_template_async(...)`, `async with` or an async view."
-            )
-        return loop.run(function)
+        if self.side is DIRECT or not in_loop():
+            return True
+
+        return self.desk is not None and self.desk.thread_id == get_ident()
 
     def call_now(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call plain or async code in the middle of plain code.
@@ -343,23 +364,43 @@ class Calling(RequestContext):
 
         :raises RuntimeError: for async code in an async view.
         """
-        if self.app.kinds[function] is COROUTINE:
-            return self.run_on_loop(functools.partial(function, *args))
+        bound = functools.partial(function, *args)
+        if self.in_plain_code:
+            return (
+                self.run_on_loop(bound) if kind_of(function) is COROUTINE else bound()
+            )
 
-        if self.side is LOOP and in_loop():
-            return self._call_in_worker(functools.partial(function, *args))
+        if kind_of(function) is COROUTINE:
+            raise RuntimeError(_MUST_BE_AWAITED.format(function))
 
-        return function(*args)
-
-    def _call_in_worker(self, function: Callable[[], Any]) -> Any:
-        if self.worker is None:
-            self._loop = this_loop()
-            self.worker = self.scope.get(WORKER) or self.app.workers.acquire_now()
         self._loop_waits = True
         try:
-            return run_in(self.worker, function)
+            return (self.desk or self._engage_now()).run(bound)
         finally:
             self._loop_waits = False
+
+    def run_on_loop(self, function: Callable[[], Awaitable[Any]]) -> Any:
+        """Run an async function from plain code, and wait for its result.
+
+        It runs on the loop of the server that handles the request, or on the
+        loop of the process when there is none. What it calls of plain code runs
+        in this thread, which would only stand still otherwise.
+
+        :raises RuntimeError: where waiting would block that very loop.
+        """
+        loop = self._loop or process_loop()
+        if self._loop_waits or loop.is_here():
+            raise RuntimeError(_MUST_BE_AWAITED.format(function))
+
+        here = self.desk is not None and self.desk.thread_id == get_ident()
+        desk = self.desk if self.desk is not None and here else Desk()
+        outer = self.side, self.context, self.desk
+        self.side, self.context, self.desk = LOOP, contextvars.copy_context(), desk
+        try:
+            return desk.wait_for(lambda: self.carry(_await(function())), loop)
+        finally:
+            adopt(self.context)
+            self.side, self.context, self.desk = outer
 
     # ------------------------------------------------------- stages, by hand
 
@@ -369,10 +410,7 @@ class Calling(RequestContext):
         Plain code gets the value. Where an event loop runs, so in a coroutine,
         it is an awaitable.
         """
-        if in_loop():
-            return self.awaited(coroutine)
-
-        return self.drive(coroutine)
+        return self.drive(coroutine) if self.in_plain_code else self.awaited(coroutine)
 
     async def awaited(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine of the pipeline for a coroutine of the user.
@@ -383,6 +421,11 @@ class Calling(RequestContext):
             with self._own_context():
                 return await self.carry(coroutine)
 
+        if self.side is THREAD:
+            raise RuntimeError(
+                "A stage was awaited while plain code of the same request runs in its"
+                " worker. The stages of one request run one after the other."
+            )
         try:
             self.context.run(bool)
         except RuntimeError:  # it is entered already: this coroutine is carried

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 from .routing import MapAdapter
 from .rules import Rule
 from .sessions import NullSession, open_session
+from .target import Target
 
 if TYPE_CHECKING:
     from starlette.types import Scope
@@ -150,7 +151,8 @@ class RequestContext:
     @cached_property
     def url_adapter(self) -> MapAdapter:
         """The routing table bound to this request: it matches and builds."""
-        return self.request.bind(self.app)
+        app = self.app
+        return MapAdapter(app.url_map, Target(self.scope), app.server_name)
 
     # ------------------------------------------------------------ what matched
 

@@ -47,7 +47,8 @@ from .helpers import json_response
 from .rules import Rule
 from .sessions import NullSession, Session
 from .sessions import save_session as default_save_session
-from .wrappers import AppBody, Response, adopt_starlette, application_path
+from .target import application_path
+from .wrappers import AppBody, Response, adopt_starlette
 
 if TYPE_CHECKING:
     from .app import Flask

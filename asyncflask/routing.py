@@ -39,7 +39,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from .converters import DEFAULT_CONVERTERS, PATH_SAFE, BaseConverter
@@ -51,6 +51,7 @@ from .exceptions import (
     RequestRedirect,
 )
 from .rules import VARIABLE, Part, Rule, Variable
+from .target import Target
 
 # ----------------------------------------------------------------- the tree
 
@@ -618,32 +619,15 @@ def _better(rule: Rule, best: Rule | None) -> bool:
     )
 
 
-class RequestLike(Protocol):
-    """What a map needs to know of a request."""
-
-    @property
-    def scheme(self) -> str: ...
-    @property
-    def host(self) -> str: ...
-    @property
-    def script_root(self) -> str: ...
-    @property
-    def path(self) -> str: ...
-    @property
-    def method(self) -> str: ...
-    @property
-    def query_string(self) -> bytes: ...
-
-
 class MapAdapter:
     """A map bound to one request: matches its path, builds URLs from its place.
 
     :param server_name: the host that subdomains stand in front of.
     """
 
-    def __init__(self, map: Map, request: RequestLike, server_name: str | None) -> None:
+    def __init__(self, map: Map, target: Target, server_name: str | None) -> None:
         self.map = map
-        self.request = request
+        self.target = target
         self.server_name = server_name
 
     def subdomain(self) -> str | None:
@@ -654,7 +638,7 @@ class MapAdapter:
         if not self.map.has_subdomains or self.server_name is None:
             return ""
 
-        host = self.request.host.partition(":")[0].lower()
+        host = self.target.host.partition(":")[0].lower()
         server = self.server_name.partition(":")[0].lower()
         if host == server:
             return ""
@@ -668,10 +652,10 @@ class MapAdapter:
         """
         try:
             rule, values = self.map.match(
-                self.request.path, self.request.method, self.subdomain()
+                self.target.path, self.target.method, self.subdomain()
             )
         except SlashRequired:
-            path = quote(self.request.path, safe=PATH_SAFE)
+            path = quote(self.target.path, safe=PATH_SAFE)
             raise RequestRedirect(self._here(f"{path}/")) from None
 
         if rule.redirect_to is not None:
@@ -693,9 +677,9 @@ class MapAdapter:
 
     def _here(self, path: str) -> str:
         """Return a path on this host, with the query of the request."""
-        url = quote(self.request.script_root, safe=PATH_SAFE) + path
-        if self.request.query_string:
-            url += "?" + self.request.query_string.decode("latin-1")
+        url = quote(self.target.script_root, safe=PATH_SAFE) + path
+        if self.target.query_string:
+            url += "?" + self.target.query_string.decode("latin-1")
         # Two slashes in front would name another host (RFC 3986, section 4.2).
         return "/" + url.lstrip("/")
 
@@ -726,11 +710,11 @@ class MapAdapter:
         :raises BuildError: when no rule suits.
         """
         domain, path = self.map.build(endpoint, values or {}, method)
-        url = quote(self.request.script_root, safe=PATH_SAFE) + path
+        url = quote(self.target.script_root, safe=PATH_SAFE) + path
         if not force_external and domain == self.subdomain():
             return url
 
-        host = self.server_name or self.request.host
+        host = self.server_name or self.target.host
         if domain:
             host = f"{domain}.{host}"
-        return f"{scheme or self.request.scheme}://{host}{url}"
+        return f"{scheme or self.target.scheme}://{host}{url}"

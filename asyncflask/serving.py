@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from .workers import in_loop
+from .loops import in_loop
 
 if TYPE_CHECKING:
     from .app import Flask

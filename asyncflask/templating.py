@@ -15,7 +15,8 @@ import jinja2
 
 from .context import current_context, g, request, session
 from .helpers import get_flashed_messages, url_for
-from .workers import process_loop
+from .loops import process_loop
+from .workers import Desk
 
 if TYPE_CHECKING:
     from .app import Flask
@@ -26,7 +27,8 @@ def new_environment(app: Flask) -> jinja2.Environment:
     """Return the Jinja environment of an application."""
     loader = app.create_jinja_loader()
     if isinstance(loader, Coroutine):
-        loader = process_loop().run(lambda: loader)
+        waiting = loader
+        loader = Desk().wait_for(lambda: waiting, process_loop())
     environment = jinja2.Environment(loader=loader, **app.jinja_options)
     environment.globals.update(
         url_for=url_for, get_flashed_messages=get_flashed_messages

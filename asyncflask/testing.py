@@ -13,19 +13,20 @@ import io
 import mimetypes
 import os
 import secrets
-from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property
+from collections.abc import Iterable, Mapping
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlencode, urljoin, urlsplit
 
 import anyio
 from starlette.types import Message, Scope
 
-from .calling import WORKER
+from .calling import DESK
 from .cookies import parse_set_cookie
 from .datastructures import FileStorage, ResponseHeaders
 from .json import dumps, loads
-from .workers import Desk, process_loop
+from .loops import process_loop
+from .workers import Desk
 
 if TYPE_CHECKING:
     from .app import Flask
@@ -366,29 +367,16 @@ class Exchange:
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self.chunks: list[bytes] = []
-        self.failure: BaseException | None = None
 
     def run(self, app: Flask) -> ClientResponse:
         """Have the application answer, its plain callables in this thread."""
-        worker = Desk()
-        self.scope[WORKER] = worker
-        process_loop().start(lambda: self._serve(app, worker))
-        worker.work()
-        if self.failure is not None:
-            raise self.failure
-
+        desk = self.scope[DESK] = Desk()
+        answering = partial(app, self.scope, self._receive, self._send)
+        desk.wait_for(answering, process_loop())
         if not self.status:
             raise RuntimeError("The application ended without a response.")
 
         return ClientResponse(self.status, self.headers, b"".join(self.chunks))
-
-    async def _serve(self, app: Callable[..., Any], worker: Desk) -> None:
-        try:
-            await app(self.scope, self._receive, self._send)
-        except BaseException as exc:
-            self.failure = exc
-        finally:
-            worker.submit(None)
 
     async def _receive(self) -> Message:
         if self.pending:

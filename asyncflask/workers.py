@@ -1,163 +1,40 @@
-"""The threads that the library owns.
+"""The threads for plain callables.
 
 A :class:`WorkerPool` lends a whole thread to a request, from its first plain
 callable to its last, so that whatever belongs to a thread (a sqlite3
 connection, a scoped session) stays usable throughout. The threads stand and
-wait: handing a job to one costs a queue and a wake-up, no start.
+wait: handing a job to one takes a wake-up, not a start.
 
-:func:`process_loop` is the event loop for async callables that plain code
-needs when no server brings one: one per process, started on first need.
-
-Both belong to nobody else: anyio's default threads stay free for files and
-for the views' own use, so that blocked workers block nothing but themselves.
+They are nobody else's: anyio's default threads stay free for files and for
+the views' own use, so that blocked workers block nothing but themselves.
 """
 
 from __future__ import annotations
 
-import asyncio
-import atexit
 import contextvars
-import functools
 import os
 import threading
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import Any
 
-import anyio
-import anyio.from_thread
-import anyio.lowlevel
+from .loops import LoopHandle, new_signal
 
 Job = Callable[[], object]
-
-
-# -------------------------------------------------------------------- signals
-
-
-class Signal(Protocol):
-    """A one-time event that any thread may set and one task waits for."""
-
-    def set(self) -> bool:
-        """Set it. False if the waiting loop has gone."""
-
-    async def wait(self) -> None:
-        """Wait until it is set."""
-
-
-class _AsyncioSignal:
-    """The quick one, for asyncio and the loops that are built like it."""
-
-    __slots__ = ("_future", "_is_set", "_loop")
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._future: asyncio.Future[None] | None = None
-        self._is_set = False
-
-    def set(self) -> bool:
-        try:
-            self._loop.call_soon_threadsafe(self._wake)
-        except RuntimeError:  # the loop is closed
-            return False
-
-        return True
-
-    def _wake(self) -> None:
-        self._is_set = True
-        if self._future is not None and not self._future.done():
-            self._future.set_result(None)
-
-    async def wait(self) -> None:
-        while not self._is_set:
-            self._future = self._loop.create_future()
-            await self._future
-
-
-class _AnyioSignal:
-    """The slower one, for every other loop that anyio knows (trio)."""
-
-    def __init__(self) -> None:
-        self._token = anyio.lowlevel.current_token()
-        self._event = anyio.Event()
-
-    def set(self) -> bool:
-        try:
-            anyio.from_thread.run_sync(self._event.set, token=self._token)
-        except RuntimeError:  # the loop has gone
-            return False
-
-        return True
-
-    async def wait(self) -> None:
-        await self._event.wait()
-
-
-def new_signal() -> Signal:
-    """Return a signal for the task that runs now."""
-    if in_asyncio():
-        return _AsyncioSignal()
-
-    return _AnyioSignal()
-
-
-def in_asyncio() -> bool:
-    """Say whether an asyncio loop runs in this thread."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-
-    return True
-
-
-def in_loop() -> bool:
-    """Say whether any event loop runs in this thread."""
-    if in_asyncio():
-        return True
-
-    try:
-        anyio.lowlevel.current_token()
-    except RuntimeError:  # anyio's NoEventLoopError is one
-        return False
-
-    return True
-
-
-async def wait_through(signal: Signal) -> None:
-    """Wait for a signal from a thread, also when this task is cancelled.
-
-    A thread cannot be interrupted, and what it works on must not be torn down
-    under its hands; so the cancellation is raised when the thread is done.
-    """
-    try:
-        await signal.wait()
-    except anyio.get_cancelled_exc_class():
-        with anyio.CancelScope(shield=True):
-            await _wait_again(signal)
-        raise
-
-
-async def _wait_again(signal: Signal) -> None:
-    while True:
-        try:
-            return await signal.wait()
-        except asyncio.CancelledError:  # asyncio's own cancel() knows no shield
-            continue
-
-
-# -------------------------------------------------------------------- workers
 
 
 class Desk:
     """Where a thread waits for its next job, one at a time.
 
     Whoever holds the thread submits a job only when the last one is done, so
-    one slot and one lock do; a queue would take twice the time.
+    one slot and one lock will do. A thread that waits for something itself may
+    sit down at its desk again meanwhile, and so serve what it waits for.
     """
 
     def __init__(self) -> None:
+        #: the thread that works here
+        self.thread_id: int | None = None
         self._job: Job | None = None
         self._empty = threading.Lock()
         self._empty.acquire()
@@ -169,6 +46,7 @@ class Desk:
 
     def work(self) -> None:
         """Do the jobs as they come, until there are to be no more."""
+        self.thread_id = threading.get_ident()
         while True:
             self._empty.acquire()
             job, self._job = self._job, None  # a job may hold a whole request
@@ -178,44 +56,83 @@ class Desk:
             job()
             del job
 
+    def wait_for(self, function: Callable[[], Awaitable[Any]], loop: LoopHandle) -> Any:
+        """Run an async function on a loop, and work here until it is done."""
+        outcome = Outcome()
 
-class Worker(Desk, threading.Thread):
-    """A standing thread that does one job after the other."""
+        async def run() -> None:
+            try:
+                outcome.value = await function()
+            except BaseException as exc:
+                outcome.error = exc
+            finally:
+                self.submit(None)
+
+        loop.start(run)
+        self.work()
+        return outcome.get()
+
+    def run(self, function: Callable[[], Any]) -> Any:
+        """Run a plain function here, while the thread that asks stands still.
+
+        Context variables go there and come back.
+        """
+        context = contextvars.copy_context()
+        outcome, done = Outcome(), threading.Event()
+
+        def job() -> None:
+            try:
+                outcome.value = context.run(function)
+            except BaseException as exc:
+                outcome.error = exc
+            finally:
+                done.set()
+
+        self.submit(job)
+        done.wait()
+        adopt(context)
+        return outcome.get()
+
+
+class Outcome:
+    """What came of a call in another thread."""
+
+    value: Any = None
+    error: BaseException | None = None
+
+    def get(self) -> Any:
+        """Return the value, or raise the error."""
+        if self.error is not None:
+            raise self.error
+
+        return self.value
+
+
+_UNSET = object()
+
+
+def adopt(context: contextvars.Context) -> None:
+    """Take over what another context has set, variable by variable."""
+    mine = contextvars.copy_context()
+    for variable, value in context.items():
+        if mine.get(variable, _UNSET) is not value:
+            variable.set(value)
+
+
+class Worker(threading.Thread):
+    """A standing thread at a desk."""
 
     def __init__(self, name: str) -> None:
-        Desk.__init__(self)
-        threading.Thread.__init__(self, name=name, daemon=True)
+        super().__init__(name=name, daemon=True)
+        self.desk = Desk()
 
     def run(self) -> None:
-        """Do the jobs."""
-        self.work()
-
-
-def run_in(worker: Desk, function: Callable[[], Any]) -> Any:
-    """Run a plain function in a worker while this thread stands and waits.
-
-    Context variables go there and come back.
-    """
-    context = contextvars.copy_context()
-    done: Future[Any] = Future()
-
-    def job() -> None:
-        try:
-            done.set_result(context.run(function))
-        except BaseException as exc:
-            done.set_exception(exc)
-
-    worker.submit(job)
-    try:
-        return done.result()
-    finally:
-        adopt(context)
+        """Work until told to stop."""
+        self.desk.work()
 
 
 class _Ticket:
     """A place in the queue for a worker."""
-
-    __slots__ = ("signal", "worker")
 
     def __init__(self) -> None:
         self.signal = new_signal()
@@ -223,7 +140,7 @@ class _Ticket:
 
 
 class WorkerPool:
-    """A bounded number of workers, lent one request at a time.
+    """A bounded number of workers, each lent to one request at a time.
 
     :param limit: asked for the number of threads whenever one more is wanted.
     :param name: what the threads are called, with a number behind it.
@@ -306,7 +223,7 @@ class WorkerPool:
                     return
             self._lent.discard(worker)
             if self._closed or len(self._idle) + len(self._lent) >= self._limit():
-                worker.submit(None)
+                worker.desk.submit(None)
             else:
                 self._idle.append(worker)
 
@@ -330,177 +247,4 @@ class WorkerPool:
 
 def _stop_all(workers: list[Worker]) -> None:
     for worker in workers:
-        worker.submit(None)
-
-
-# ----------------------------------------------------- from a thread to a loop
-
-
-def adopt(context: contextvars.Context) -> None:
-    """Take over what another context has set, variable by variable."""
-    mine = contextvars.copy_context()
-    for variable, value in context.items():
-        if mine.get(variable, _UNSET) is not value:
-            variable.set(value)
-
-
-_UNSET = object()
-
-
-class LoopHandle(Protocol):
-    """A running event loop, as seen from plain code in another thread."""
-
-    def run(self, function: Callable[[], Awaitable[Any]]) -> Any:
-        """Run an async function there in a copy of this context; wait for it."""
-
-    def is_here(self) -> bool:
-        """Say whether it is the loop of this very thread."""
-
-
-class AsyncioHandle:
-    """A handle on an asyncio loop."""
-
-    __slots__ = ("loop",)
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-
-    def is_here(self) -> bool:
-        """Say whether it is the loop of this very thread."""
-        try:
-            return asyncio.get_running_loop() is self.loop
-        except RuntimeError:
-            return False
-
-    def start(self, function: Callable[[], Awaitable[Any]]) -> None:
-        """Start an async function there, in a copy of this context."""
-        context = contextvars.copy_context()
-        tasks: set[asyncio.Future[Any]] = set()  # the loop keeps weak ones only
-
-        def start() -> None:
-            task = self.loop.create_task(_awaited(function), context=context)
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-
-        self.loop.call_soon_threadsafe(start)
-
-    def run(self, function: Callable[[], Awaitable[Any]]) -> Any:
-        """Run an async function there and return its result.
-
-        Context variables go there and come back.
-        """
-        context = contextvars.copy_context()
-        done: Future[Any] = Future()
-        tasks: list[asyncio.Task[None]] = []
-
-        async def run() -> None:
-            try:
-                done.set_result(await function())
-            except BaseException as exc:
-                done.set_exception(exc)
-
-        def start() -> None:
-            tasks.append(self.loop.create_task(run(), context=context))
-
-        self.loop.call_soon_threadsafe(start)
-        try:
-            return done.result()
-        except KeyboardInterrupt:
-            self.loop.call_soon_threadsafe(lambda: tasks and tasks[0].cancel())
-            raise
-        finally:
-            adopt(context)
-
-
-async def _awaited(function: Callable[[], Awaitable[Any]]) -> Any:
-    return await function()
-
-
-class AnyioHandle:
-    """A handle on any other loop that anyio knows."""
-
-    __slots__ = ("token",)
-
-    def __init__(self) -> None:
-        self.token = anyio.lowlevel.current_token()
-
-    def is_here(self) -> bool:
-        """Say whether it is the loop of this very thread."""
-        try:
-            return anyio.lowlevel.current_token() == self.token
-        except RuntimeError:
-            return False
-
-    def run(self, function: Callable[[], Awaitable[Any]]) -> Any:
-        """Run an async function there and return its result."""
-        context = contextvars.copy_context()
-
-        async def run() -> tuple[Any, contextvars.Context]:
-            return await function(), contextvars.copy_context()
-
-        call = functools.partial(anyio.from_thread.run, run, token=self.token)
-        result, theirs = context.run(call)
-        adopt(theirs)
-        return result
-
-
-def this_loop() -> LoopHandle:
-    """Return a handle on the loop that runs in this thread."""
-    if in_asyncio():
-        return AsyncioHandle(asyncio.get_running_loop())
-
-    return AnyioHandle()
-
-
-class _ProcessLoop:
-    """The lazily started loop of this process."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._handle: AsyncioHandle | None = None
-        self._pid = 0
-
-    def handle(self) -> AsyncioHandle:
-        with self._lock:
-            if self._handle is None or self._pid != os.getpid():
-                self._start()
-            if self._handle is None:
-                raise RuntimeError("the loop of this process did not start")
-
-            return self._handle
-
-    def _start(self) -> None:
-        loop = asyncio.new_event_loop()
-        thread = threading.Thread(
-            target=self._run, args=(loop,), name="asyncflask-loop", daemon=True
-        )
-        self._handle, self._pid = AsyncioHandle(loop), os.getpid()
-        thread.start()
-        atexit.register(self._stop, loop, thread)
-
-    @staticmethod
-    def _run(loop: asyncio.AbstractEventLoop) -> None:
-        asyncio.set_event_loop(loop)
-        try:
-            loop.run_forever()
-        finally:
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.close()
-
-    @staticmethod
-    def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
-        if not loop.is_closed() and thread.is_alive():
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join(timeout=5)
-
-
-_process_loop = _ProcessLoop()
-
-
-def process_loop() -> AsyncioHandle:
-    """Return a handle on the loop of this process, started on first need.
-
-    It lives in a thread of its own until the interpreter exits; a process
-    that was forked off starts its own.
-    """
-    return _process_loop.handle()
+        worker.desk.submit(None)

@@ -9,7 +9,6 @@ an iterator, a file or another application. Nothing here waits or sends.
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import (
     AsyncIterable,
     Callable,
@@ -22,7 +21,7 @@ from datetime import date, datetime, timedelta
 from functools import cached_property
 from http import HTTPStatus
 from typing import IO, TYPE_CHECKING, Any, ClassVar, NamedTuple
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl
 
 import starlette.responses
 from multipart import parse_options_header
@@ -44,32 +43,11 @@ from .environ import build_environ
 from .exceptions import BadRequest, UnsupportedMediaType
 from .forms import Body
 from .json import loads
-from .routing import MapAdapter
 from .rules import Rule
+from .target import Target
 
 if TYPE_CHECKING:
-    from .app import Flask
     from .context import RequestContext
-
-#: RFC 3986, section 3.2.2 and RFC 9110, section 4.2: host and port, no more
-_HOST = re.compile(
-    r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"
-)
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-
-
-def application_path(scope: Scope) -> str:
-    """Return the path below the prefix that the application is mounted at.
-
-    The prefix, ``root_path``, is taken away once, in front, and only where a
-    segment ends; a path that does not start with it is left alone.
-    """
-    path: str = scope["path"]
-    root: str = scope.get("root_path", "").rstrip("/")
-    if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
-        path = path[len(root) :]
-
-    return path or "/"
 
 
 class UserAgent(str):
@@ -83,7 +61,7 @@ class UserAgent(str):
         return str(self)
 
 
-class Request:
+class Request(Target):
     """What the client sent.
 
     It is what ``request`` leads to. To have more on it, subclass it and set
@@ -97,7 +75,7 @@ class Request:
     """
 
     def __init__(self, scope: Scope) -> None:
-        self.scope = scope
+        super().__init__(scope)
         self.endpoint: str | None = None
         self.view_args: dict[str, Any] | None = None
         self.url_rule: Rule | None = None
@@ -114,95 +92,6 @@ class Request:
         self._body_error = ctx.body_error
         if ctx.body is not None:
             self._body = ctx.body
-
-    def bind(self, app: Flask) -> MapAdapter:
-        """Return the application's routing table bound to this request."""
-        return MapAdapter(app.url_map, self, app.server_name)
-
-    # -------------------------------------------------------------- the target
-
-    @property
-    def method(self) -> str:
-        """The method, in capitals."""
-        method: str = self.scope["method"]
-        return method
-
-    @cached_property
-    def path(self) -> str:
-        """The path below the application's prefix, decoded; starts with a slash."""
-        return application_path(self.scope)
-
-    @property
-    def script_root(self) -> str:
-        """The prefix that the application is mounted at, without a slash behind."""
-        root: str = self.scope.get("root_path", "")
-        return root.rstrip("/")
-
-    @property
-    def query_string(self) -> bytes:
-        """Everything behind the question mark, as it was sent."""
-        query: bytes = self.scope.get("query_string", b"")
-        return query
-
-    @property
-    def full_path(self) -> str:
-        """The path with the query behind a question mark."""
-        return f"{self.path}?{self.query_string.decode('utf-8', 'replace')}"
-
-    @property
-    def scheme(self) -> str:
-        """``http`` or ``https``."""
-        scheme: str = self.scope.get("scheme", "http")
-        return scheme
-
-    @property
-    def is_secure(self) -> bool:
-        """True if the request came through TLS, as far as the server knows."""
-        return self.scheme == "https"
-
-    @cached_property
-    def host(self) -> str:
-        """Host and, if it is not the scheme's own, port.
-
-        The ``Host`` field, or the server's address when there is none.
-
-        :raises BadRequest: when the field is not host and port
-            (RFC 9110, section 7.2).
-        """
-        host: str | None = self.headers.get("host")
-        if host is None:
-            name, port = self.scope.get("server") or ("localhost", None)
-            host = f"[{name}]" if ":" in name else name
-            if port:
-                host = f"{host}:{port}"
-        if not _HOST.fullmatch(host):
-            raise BadRequest(f"The Host field {host!r} is not a host name and port.")
-
-        name, _, port = host.rpartition(":")
-        return name if port == str(_DEFAULT_PORTS.get(self.scheme)) else host
-
-    @property
-    def host_url(self) -> str:
-        """Scheme and host, with a slash behind."""
-        return f"{self.scheme}://{self.host}/"
-
-    @property
-    def url_root(self) -> str:
-        """The URL of the application itself, with a slash behind."""
-        return f"{self.scheme}://{self.host}{_quoted(self.script_root)}/"
-
-    @property
-    def base_url(self) -> str:
-        """The URL of the request without its query."""
-        return self.url_root[:-1] + _quoted(self.path)
-
-    @property
-    def url(self) -> str:
-        """The URL of the request."""
-        if not self.query_string:
-            return self.base_url
-
-        return f"{self.base_url}?{self.query_string.decode('latin-1')}"
 
     @cached_property
     def args(self) -> MultiDict[str]:
@@ -404,10 +293,6 @@ class Request:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.method} {self.path!r}>"
-
-
-def _quoted(path: str) -> str:
-    return quote(path, safe="!$&'()*+,/:;=@")
 
 
 # ----------------------------------------------------------------- responses

@@ -1,0 +1,259 @@
+"""Event loops, as plain code in other threads sees them.
+
+A :class:`LoopHandle` reaches a loop from any thread; a :class:`Signal` lets a
+task wait for one. Both come in two kinds, for asyncio (and what is built like
+it, such as uvloop) and for trio. :func:`process_loop` is the loop for async
+callables that plain code needs where no server brings one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextvars
+import os
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import anyio
+import anyio.lowlevel
+
+
+class Signal(Protocol):
+    """A one-time event that any thread may set and one task waits for."""
+
+    def set(self) -> bool:
+        """Set it; False if the loop that waits has gone."""
+
+    async def wait(self) -> None:
+        """Wait until it is set."""
+
+
+class LoopHandle(Protocol):
+    """A running event loop."""
+
+    def is_here(self) -> bool:
+        """Say whether it is the loop of this very thread."""
+
+    def start(self, function: Callable[[], Awaitable[Any]]) -> None:
+        """Start an async function there; it must not raise."""
+
+
+class AsyncioSignal:
+    """A signal for a task on asyncio."""
+
+    __slots__ = ("_future", "_is_set", "_loop")
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._future: asyncio.Future[None] | None = None
+        self._is_set = False
+
+    def set(self) -> bool:
+        """Set it; False if the loop that waits has gone."""
+        try:
+            self._loop.call_soon_threadsafe(self._wake)
+        except RuntimeError:  # the loop is closed
+            return False
+
+        return True
+
+    def _wake(self) -> None:
+        self._is_set = True
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
+    async def wait(self) -> None:
+        """Wait until it is set."""
+        while not self._is_set:
+            self._future = self._loop.create_future()
+            await self._future
+
+
+class TrioSignal:
+    """A signal for a task on trio."""
+
+    def __init__(self) -> None:
+        import trio
+
+        self._token = trio.lowlevel.current_trio_token()
+        self._event = trio.Event()
+
+    def set(self) -> bool:
+        """Set it; False if the loop that waits has gone."""
+        import trio
+
+        try:
+            self._token.run_sync_soon(self._event.set)
+        except trio.RunFinishedError:
+            return False
+
+        return True
+
+    async def wait(self) -> None:
+        """Wait until it is set."""
+        await self._event.wait()
+
+
+class AsyncioHandle:
+    """A handle on an asyncio loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._tasks: set[asyncio.Task[Any]] = set()  # the loop keeps weak ones only
+
+    def is_here(self) -> bool:
+        """Say whether it is the loop of this very thread."""
+        return in_asyncio() and asyncio.get_running_loop() is self.loop
+
+    def start(self, function: Callable[[], Awaitable[Any]]) -> None:
+        """Start an async function there, in a copy of this thread's context."""
+        context = contextvars.copy_context()
+
+        def start() -> None:
+            task = self.loop.create_task(_awaited(function), context=context)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+        self.loop.call_soon_threadsafe(start)
+
+
+class TrioHandle:
+    """A handle on a trio loop."""
+
+    def __init__(self) -> None:
+        import trio
+
+        self.token = trio.lowlevel.current_trio_token()
+
+    def is_here(self) -> bool:
+        """Say whether it is the loop of this very thread."""
+        import trio
+
+        return in_loop() and trio.lowlevel.current_trio_token() is self.token
+
+    def start(self, function: Callable[[], Awaitable[Any]]) -> None:
+        """Start an async function there, in a copy of this thread's context."""
+        import trio
+
+        context = contextvars.copy_context()
+
+        def start() -> None:
+            trio.lowlevel.spawn_system_task(_awaited, function, context=context)
+
+        self.token.run_sync_soon(start)
+
+
+async def _awaited(function: Callable[[], Awaitable[Any]]) -> None:
+    await function()
+
+
+def in_asyncio() -> bool:
+    """Say whether an asyncio loop runs in this thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+
+    return True
+
+
+def in_loop() -> bool:
+    """Say whether any event loop runs in this thread."""
+    if in_asyncio():
+        return True
+
+    try:
+        anyio.lowlevel.current_token()
+    except RuntimeError:  # anyio's NoEventLoopError is one
+        return False
+
+    return True
+
+
+def this_loop() -> LoopHandle:
+    """Return a handle on the loop that runs in this thread."""
+    return AsyncioHandle(asyncio.get_running_loop()) if in_asyncio() else TrioHandle()
+
+
+def new_signal() -> Signal:
+    """Return a signal for the task that runs now."""
+    return AsyncioSignal() if in_asyncio() else TrioSignal()
+
+
+async def wait_through(signal: Signal) -> None:
+    """Wait for a signal from a thread, also when this task is cancelled.
+
+    A thread cannot be interrupted, and what it works on must not be torn down
+    under its hands; so the cancellation is raised when the thread is done.
+    """
+    try:
+        await signal.wait()
+    except anyio.get_cancelled_exc_class():
+        with anyio.CancelScope(shield=True):
+            await _wait_again(signal)
+        raise
+
+
+async def _wait_again(signal: Signal) -> None:
+    while True:
+        try:
+            return await signal.wait()
+        except asyncio.CancelledError:  # asyncio's own cancel() knows no shield
+            continue
+
+
+# ------------------------------------------------------ the loop of the process
+
+
+class _ProcessLoop:
+    """The lazily started loop of this process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._handle: AsyncioHandle | None = None
+        self._pid = 0
+
+    def handle(self) -> AsyncioHandle:
+        with self._lock:
+            if self._handle is None or self._pid != os.getpid():
+                self._handle = self._start()
+                self._pid = os.getpid()
+            return self._handle
+
+    def _start(self) -> AsyncioHandle:
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(
+            target=self._run, args=(loop,), name="asyncflask-loop", daemon=True
+        )
+        thread.start()
+        atexit.register(self._stop, loop, thread)
+        return AsyncioHandle(loop)
+
+    @staticmethod
+    def _run(loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_forever()
+        finally:
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
+
+    @staticmethod
+    def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+        if not loop.is_closed() and thread.is_alive():
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(timeout=5)
+
+
+_process_loop = _ProcessLoop()
+
+
+def process_loop() -> AsyncioHandle:
+    """Return a handle on the loop of this process, started on first need.
+
+    It lives in a thread of its own until the interpreter exits; a process
+    that was forked off starts its own.
+    """
+    return _process_loop.handle()

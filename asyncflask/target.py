@@ -1,0 +1,132 @@
+"""Which URL a request asks for: taken from the scope, and put together again."""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from urllib.parse import quote
+
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from .converters import PATH_SAFE
+from .exceptions import BadRequest
+
+#: RFC 3986, section 3.2.2 and RFC 9110, section 4.2: host and port, no more
+_HOST = re.compile(
+    r"(?P<name>[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])"
+    r"(?::(?P<port>[0-9]{1,5}))?"
+)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def application_path(scope: Scope) -> str:
+    """Return the path below the prefix that the application is mounted at.
+
+    The prefix, ``root_path``, is taken away once, in front, and only where a
+    segment ends; a path that does not start with it is left alone.
+    """
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "").rstrip("/")
+    if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
+        path = path[len(root) :]
+
+    return path or "/"
+
+
+class Target:
+    """The method and the URL of a request.
+
+    :ivar scope: the ASGI connection scope.
+    """
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+
+    @property
+    def method(self) -> str:
+        """The method, in capitals."""
+        method: str = self.scope["method"]
+        return method
+
+    @cached_property
+    def path(self) -> str:
+        """The path below the application's prefix, decoded; starts with a slash."""
+        return application_path(self.scope)
+
+    @property
+    def script_root(self) -> str:
+        """The prefix that the application is mounted at, without a slash behind."""
+        root: str = self.scope.get("root_path", "")
+        return root.rstrip("/")
+
+    @property
+    def query_string(self) -> bytes:
+        """Everything behind the question mark, as it was sent."""
+        query: bytes = self.scope.get("query_string", b"")
+        return query
+
+    @property
+    def full_path(self) -> str:
+        """The path with the query behind a question mark."""
+        return f"{self.path}?{self.query_string.decode('utf-8', 'replace')}"
+
+    @property
+    def scheme(self) -> str:
+        """``http`` or ``https``."""
+        scheme: str = self.scope.get("scheme", "http")
+        return scheme
+
+    @property
+    def is_secure(self) -> bool:
+        """True if the request came through TLS, as far as the server knows."""
+        return self.scheme == "https"
+
+    @cached_property
+    def host(self) -> str:
+        """Host and, if it is not the scheme's own, port.
+
+        The ``Host`` field, or the server's address when there is none.
+
+        :raises BadRequest: when the field is not host and port
+            (RFC 9110, section 7.2).
+        """
+        host = Headers(scope=self.scope).get("host")
+        if host is None:
+            name, port = self.scope.get("server") or ("localhost", None)
+            host = f"[{name}]" if ":" in name else name
+            if port:
+                host = f"{host}:{port}"
+        found = _HOST.fullmatch(host)
+        if found is None or int(found["port"] or 0) > 65535:
+            raise BadRequest(f"The Host field {host!r} is not a host name and port.")
+
+        usual = found["port"] == str(_DEFAULT_PORTS.get(self.scheme))
+        return found["name"] if usual else host
+
+    @property
+    def host_url(self) -> str:
+        """Scheme and host, with a slash behind."""
+        return f"{self.scheme}://{self.host}/"
+
+    @property
+    def url_root(self) -> str:
+        """The URL of the application itself, with a slash behind."""
+        return f"{self.scheme}://{self.host}{_quoted(self.script_root)}/"
+
+    @property
+    def base_url(self) -> str:
+        """The URL of the request without its query."""
+        return self.url_root[:-1] + _quoted(self.path)
+
+    @property
+    def url(self) -> str:
+        """The URL of the request."""
+        if not self.query_string:
+            return self.base_url
+
+        return f"{self.base_url}?{self.query_string.decode('latin-1')}"
+
+
+def _quoted(path: str) -> str:
+    return quote(path, safe=PATH_SAFE)

@@ -1,0 +1,185 @@
+"""One test body, every driver.
+
+A test that asks for ``app`` and ``client`` runs once for each driver:
+
+``loop``
+    every plain callable is made ``async def``, so nothing leaves the loop;
+``thread``
+    callables stay as the test wrote them, so plain ones go to a worker;
+``client``
+    the same, through ``app.test_client()``;
+``trio``
+    the same as ``thread``, on trio.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from asyncflask import Flask, _request_ctx_stack
+from asyncflask.testing import build_request
+
+DRIVERS = ("loop", "thread", "client", "trio")
+
+
+class LoopFlask(Flask):
+    """Turns every plain callable that a decorator registers into an async one."""
+
+    def add_url_rule(
+        self,
+        rule: str,
+        endpoint: str | None = None,
+        view_func: Callable[..., Any] | None = None,
+        **options: Any,
+    ) -> None:
+        if view_func is not None:
+            endpoint = endpoint or view_func.__name__
+            view_func = self.made_async(view_func)
+        super().add_url_rule(rule, endpoint, view_func, **options)
+
+    def made_async(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        known: dict[Any, Any] = self.__dict__.setdefault("_made", {})
+        if function not in known:
+            known[function] = make_async(function)
+        made: Callable[..., Any] = known[function]
+        return made
+
+    def errorhandler(self, code: Any) -> Any:
+        register = super().errorhandler(code)
+        return lambda f: (register(make_async(f)), f)[1]
+
+    def before_request(self, f: Any) -> Any:
+        super().before_request(make_async(f))
+        return f
+
+    def after_request(self, f: Any) -> Any:
+        super().after_request(make_async(f))
+        return f
+
+    def teardown_request(self, f: Any) -> Any:
+        super().teardown_request(make_async(f))
+        return f
+
+
+def make_async(function: Callable[..., Any]) -> Callable[..., Any]:
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        return function
+
+    @functools.wraps(function)
+    async def made(*args: Any, **kwargs: Any) -> Any:
+        rv = function(*args, **kwargs)
+        return await rv if inspect.iscoroutine(rv) else rv
+
+    return made
+
+
+class Answer:
+    """What came back, whatever brought it."""
+
+    def __init__(
+        self, status_code: int, headers: list[tuple[str, str]], data: bytes
+    ) -> None:
+        self.status_code = status_code
+        self.headers = httpx.Headers(headers)
+        self.data = data
+
+    @property
+    def text(self) -> str:
+        return self.data.decode()
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.data)
+
+
+class Caller:
+    """The same few methods in front of every driver."""
+
+    def __init__(self, app: Flask, driver: str) -> None:
+        self.app = app
+        self.driver = driver
+        transport = httpx.ASGITransport(app=app)
+        self.httpx = httpx.AsyncClient(
+            transport=transport, base_url="http://localhost", timeout=30
+        )
+        self.client = app.test_client()
+
+    async def open(self, path: str = "/", **options: Any) -> Answer:
+        if self.driver == "client":
+            got = self.client.open(path, **options)
+            return Answer(got.status_code, list(got.headers.items()), got.data)
+
+        scope, body = build_request(path, **options)
+        self.httpx._transport.root_path = scope["root_path"]  # type: ignore[attr-defined]
+        query = scope["query_string"].decode()
+        headers = dict(scope["headers"])
+        host = headers.pop(b"host").decode()
+        response = await self.httpx.request(
+            scope["method"],
+            f"{scope['scheme']}://{host}{scope['raw_path'].decode()}"
+            + (f"?{query}" if query else ""),
+            content=body,
+            headers=[(k, v) for k, v in scope["headers"] if k != b"host"],
+        )
+        fields = [(k, v) for k, v in response.headers.multi_items()]
+        return Answer(response.status_code, fields, response.content)
+
+    async def get(self, path: str = "/", **options: Any) -> Answer:
+        return await self.open(path, method="GET", **options)
+
+    async def post(self, path: str = "/", **options: Any) -> Answer:
+        return await self.open(path, method="POST", **options)
+
+    async def put(self, path: str = "/", **options: Any) -> Answer:
+        return await self.open(path, method="PUT", **options)
+
+    async def head(self, path: str = "/", **options: Any) -> Answer:
+        return await self.open(path, method="HEAD", **options)
+
+    async def options(self, path: str = "/", **options: Any) -> Answer:
+        return await self.open(path, method="OPTIONS", **options)
+
+
+@pytest.fixture(params=DRIVERS)
+def driver(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    if "driver" not in request.fixturenames:
+        return "asyncio"
+
+    return "trio" if request.getfixturevalue("driver") == "trio" else "asyncio"
+
+
+@pytest.fixture
+def app(driver: str) -> Iterator[Flask]:
+    cls = LoopFlask if driver == "loop" else Flask
+    app = cls(__name__)
+    app.secret_key = "a secret for the tests"
+    yield app
+    app.workers.close()
+
+
+@pytest.fixture
+async def client(app: Flask, driver: str) -> AsyncIterator[Caller]:
+    caller = Caller(app, driver)
+    yield caller
+    await caller.httpx.aclose()
+
+
+@pytest.fixture(autouse=True)
+def no_context_left() -> Iterator[None]:
+    """Fail a test that leaves a request context bound."""
+    yield
+    left = _request_ctx_stack.top
+    while _request_ctx_stack.top is not None:
+        _request_ctx_stack.pop()
+    assert left is None, f"the test left {left!r} bound"
