@@ -457,9 +457,10 @@ class Flask:
 
         ctx = Calling(self, build_scope(scope_or_environ))
         pipeline.match(ctx)
-        length = ctx.request.content_length
-        if length:
-            pipeline.take_body(ctx, [scope_or_environ["wsgi.input"].read(length)])
+        length = str(scope_or_environ.get("CONTENT_LENGTH"))
+        if length.isdecimal():
+            body = scope_or_environ["wsgi.input"].read(int(length))
+            pipeline.take_body(ctx, [body])
         return ctx
 
     def test_request_context(self, path: str = "/", **options: Any) -> Calling:

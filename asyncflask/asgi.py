@@ -12,6 +12,7 @@ a body which waits for something ends when nobody wants it any more.
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
@@ -27,6 +28,7 @@ from .calling import Calling, within
 from .context import _current
 from .exceptions import ClientDisconnected, HTTPException
 from .forms import Body
+from .loops import in_asyncio
 from .pipeline import describe, expected_body, limits_for, match, respond, teardown
 from .wrappers import AppBody, FileBody, Response, as_bytes
 
@@ -284,18 +286,58 @@ async def send_streamed(
 async def while_connected(
     sending: Callable[[], Awaitable[None]], receive: Receive
 ) -> None:
-    """Send, and stop when the client leaves.
+    """Send, and break off when the client leaves.
 
     :raises ClientDisconnected: when it has left.
     """
-    gone = False
+    await (_while_connected_asyncio if in_asyncio() else _while_connected_anyio)(
+        sending, receive
+    )
+
+
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _while_connected_asyncio(
+    sending: Callable[[], Awaitable[None]], receive: Receive
+) -> None:
+    # asyncio's own cancel() comes once. A scope of anyio's would cancel, over and
+    # over, whatever the body awaits to clean up.
+    sender = asyncio.current_task()
+    state = "sending"
+
+    async def listen() -> None:
+        nonlocal state
+        await _disconnect(receive)
+        if state == "sending" and sender is not None:
+            state = "gone"
+            sender.cancel()
+
+    listener = asyncio.create_task(listen())
+    try:
+        await sending()
+        if state == "gone":
+            await asyncio.sleep(0)  # the cancellation has not come through yet
+        state = "sent"
+    except asyncio.CancelledError:
+        if state != "gone" or sender is None or sender.uncancel():
+            raise
+        raise ClientDisconnected() from None
+    finally:
+        listener.cancel()
+
+
+async def _while_connected_anyio(
+    sending: Callable[[], Awaitable[None]], receive: Receive
+) -> None:
     failure: Exception | None = None
 
     async def listen() -> None:
-        nonlocal gone
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        gone = True
+        nonlocal failure
+        await _disconnect(receive)
+        failure = ClientDisconnected()
         group.cancel_scope.cancel()
 
     async with anyio.create_task_group() as group:
@@ -307,9 +349,6 @@ async def while_connected(
         group.cancel_scope.cancel()
     if failure is not None:
         raise failure
-
-    if gone:
-        raise ClientDisconnected()
 
 
 def chunks_of(body: Any) -> AsyncIterator[Any] | Iterator[Any]:

@@ -276,15 +276,13 @@ class Calling(RequestContext):
         self, coroutine: Coroutine[Any, Any, Any], yielded: Any
     ) -> Generator[Any, Any, Any]:
         run: Callable[..., Any] = self.context.run  # type: ignore[union-attr]
-        step: Callable[..., Any]
         while True:
-            step = coroutine.send
+            step, value = coroutine.send, None
             try:
                 if yielded is TO_THREAD:
                     visit = yield from self._visit(run, coroutine).__await__()
                     if visit.finished:
                         return visit.value
-                    value = None
                 else:
                     value = yield yielded
             except GeneratorExit:

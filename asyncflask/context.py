@@ -260,11 +260,14 @@ class _Proxy:
 
     @property  # type: ignore[misc]  # what isinstance() asks for
     def __class__(self) -> Any:
-        return type(self._get_current_object())
+        unbound = _current.get() is None
+        return _Proxy if unbound else type(self._get_current_object())
 
     def __getattr__(self, name: str) -> Any:
         ctx = _current.get()
         if ctx is None:
+            if name.startswith("__"):  # only tools that look at modules ask for these
+                raise AttributeError(name)
             ctx = current_context(self._name)
         return getattr(self._read(ctx), name)
 

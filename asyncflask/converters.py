@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
@@ -35,8 +35,6 @@ class BaseConverter:
     #: what the part must look like, as a regular expression without groups
     #: that capture
     regex: str = "[^/]+"
-    #: a quicker test than the regex, for a part that is a whole segment
-    matches: Callable[[str], Any] | None = None
     #: lower is tried first among rules that could all match
     weight: int = 80
     #: whether the part may hold no slash; worked out from the regex
@@ -49,6 +47,23 @@ class BaseConverter:
 
     def __init__(self, map: Map, *args: Any, **kwargs: Any) -> None:
         self.map = map
+
+    def parser(self) -> Callable[[str], Sequence[Any]]:
+        """Return what turns a whole segment of a path into a tuple of its value.
+
+        It raises ``ValueError`` for text that is not for this converter. Override
+        it where something is quicker than the regex and :meth:`to_python`.
+        """
+        fullmatch = re.compile(self.regex, re.DOTALL).fullmatch
+        to_python = self.to_python
+
+        def parse(text: str) -> Sequence[Any]:
+            if fullmatch(text) is None:
+                raise ValidationError(text)
+
+            return (to_python(text),)
+
+        return parse
 
     def to_python(self, value: str) -> Any:
         """Return the value for the view.
@@ -83,10 +98,23 @@ class UnicodeConverter(BaseConverter):
         upper = "" if maxlength is None else str(int(maxlength))
         span = f"{int(minlength)},{upper}" if length is None else str(int(length))
         self.regex = f"[^/]{{{span}}}"
-        if span == "1,":
-            self.matches = len
-        else:
+        self.is_open = span == "1,"
+        if not self.is_open:
             self.weight = 90
+
+    def parser(self) -> Callable[[str], Sequence[Any]]:
+        """Return the usual, or what takes any text when there are no limits."""
+        if type(self) is UnicodeConverter and self.is_open:
+            return _parse_text
+
+        return super().parser()
+
+
+def _parse_text(text: str) -> tuple[str]:
+    if not text:
+        raise ValidationError(text)
+
+    return (text,)
 
 
 class PathConverter(BaseConverter):
@@ -126,10 +154,6 @@ class AnyConverter(BaseConverter):
 def map_escape(items: Iterable[str]) -> list[str]:
     """Return the words escaped for a regular expression, longest first."""
     return [re.escape(item) for item in sorted(items, key=lambda i: (-len(i), i))]
-
-
-def _is_digits(text: str) -> bool:
-    return text.isascii() and text.isdecimal()
 
 
 class NumberConverter(BaseConverter):
@@ -187,11 +211,14 @@ class IntegerConverter(NumberConverter):
     ) -> None:
         super().__init__(map, min, max, signed)
         self.fixed_digits = fixed_digits
-        if not signed:
-            self.matches = _is_digits
-        plain = type(self).to_python is IntegerConverter.to_python
-        if plain and not (self.is_bounded or fixed_digits):
-            setattr(self, "to_python", int)  # noqa: B010 - quicker than a method
+        self.is_open = not (signed or fixed_digits or self.is_bounded)
+
+    def parser(self) -> Callable[[str], Sequence[Any]]:
+        """Return the usual, or what takes any digits when there are no limits."""
+        if type(self) is IntegerConverter and self.is_open:
+            return _parse_digits
+
+        return super().parser()
 
     def to_python(self, value: str) -> Any:
         """Return the number; of the wrong number of digits, it is refused."""
@@ -203,6 +230,13 @@ class IntegerConverter(NumberConverter):
     def to_url(self, value: Any) -> str:
         """Return the number, filled up with zeros to its fixed length."""
         return super().to_url(value).zfill(self.fixed_digits)
+
+
+def _parse_digits(text: str) -> tuple[int]:
+    if text.isascii() and text.isdecimal():
+        return (int(text),)
+
+    raise ValidationError(text)
 
 
 class FloatConverter(NumberConverter):

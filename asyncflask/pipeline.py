@@ -35,7 +35,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import starlette.exceptions
@@ -70,7 +70,8 @@ async def respond(ctx: Calling) -> Response:
             rv = await stages.preprocess_request(ctx)
         if rv is None:
             rv = await stages.dispatch_request(ctx)
-        response: Response = await stages.make_response(ctx, rv)
+        made = stages.make_response(ctx, rv)
+        response: Response = made if isinstance(made, Response) else await made
     except Exception as exc:
         rescued = await rescue(ctx, exc)
         if rescued is None:
@@ -138,9 +139,7 @@ class Stages:
         self.process_response = _stage_of(app, "process_response", process_response)
 
 
-def _stage_of(
-    app: Flask, name: str, default: Callable[..., Awaitable[Any]]
-) -> Callable[..., Awaitable[Any]]:
+def _stage_of(app: Flask, name: str, default: Callable[..., Any]) -> Callable[..., Any]:
     if not is_overridden(app, name):
         return default
 
@@ -291,8 +290,8 @@ async def rescue(ctx: Calling, exc: Exception) -> Response | None:
     if not handled:
         return None
 
-    response: Response = await ctx.app.stages.make_response(ctx, rv)
-    return response
+    made = ctx.app.stages.make_response(ctx, rv)
+    return made if isinstance(made, Response) else await made
 
 
 async def handle_exception(ctx: Calling, exc: Exception) -> tuple[bool, Any]:
@@ -364,8 +363,11 @@ def describe(ctx: Calling) -> str:
 # ------------------------------------------------------- what views may return
 
 
-async def make_response(ctx: Calling, rv: Any) -> Response:
-    """Turn what a view, hook or handler returned into a response."""
+def make_response(ctx: Calling, rv: Any) -> Response:
+    """Turn what a view, hook or handler returned into a response.
+
+    The default never waits; the pipeline awaits the result if it is overridden.
+    """
     return to_response(ctx.app, rv, ctx.endpoint)
 
 

@@ -38,11 +38,16 @@ accepts both for a rule.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
-from .converters import DEFAULT_CONVERTERS, PATH_SAFE, BaseConverter
+from .converters import (
+    DEFAULT_CONVERTERS,
+    PATH_SAFE,
+    BaseConverter,
+    ValidationError,
+)
 from .exceptions import (
     BuildError,
     HTTPException,
@@ -93,8 +98,7 @@ class Node:
         if not any(isinstance(part, Variable) for part in parts):
             return self.static.setdefault("".join(map(str, parts)), Node())
 
-        kind = Single if len(parts) == 1 else Segment
-        return _shared(self.dynamic, kind(parts)).node
+        return _shared(self.dynamic, Segment(parts)).node
 
 
 P = TypeVar("P", bound="Pattern")
@@ -133,22 +137,24 @@ class Pattern:
         )
         self.fullmatch = re.compile("".join(groups) + end, re.DOTALL).fullmatch
 
-    def read(self, text: str, values: list[Any]) -> bool:
-        """Append the values in a text; False if it does not match, or a converter
-        refuses its part."""
-        found = self.fullmatch(text)
-        return found is not None and self.convert(found.groups(), values)
+    def parse(self, text: str) -> Sequence[Any]:
+        """Return the values in a text.
 
-    def convert(self, texts: Iterable[str], values: list[Any]) -> bool:
-        """Append the values of the parts; False if a converter refuses one."""
-        try:
-            values += [
-                converter.to_python(text)
-                for converter, text in zip(self.converters, texts, strict=False)
-            ]
-        except ValueError:
-            return False
-        return True
+        :raises ValueError: when it does not match, or a converter refuses its part.
+        """
+        found = self.fullmatch(text)
+        if found is None:
+            raise ValidationError(text)
+
+        return self.convert(found.groups())
+
+    def convert(self, texts: Iterable[str]) -> list[Any]:
+        """Return the values of the parts.
+
+        :raises ValueError: when a converter refuses one.
+        """
+        pairs = zip(self.converters, texts, strict=True)
+        return [converter.to_python(text) for converter, text in pairs]
 
 
 def _uncaptured(regex: str) -> str:
@@ -167,27 +173,9 @@ class Segment(Pattern):
     def __init__(self, parts: list[Part]) -> None:
         super().__init__(parts)
         self.node = Node()
-
-
-class Single(Segment):
-    """A segment that is one variable and nothing else: the usual, and quick."""
-
-    def __init__(self, parts: list[Part]) -> None:
-        super().__init__(parts)
-        converter = self.converters[0]
-        self.matches = converter.matches or self.fullmatch
-        self.to_python = converter.to_python
-
-    def read(self, text: str, values: list[Any]) -> bool:
-        """Append the value of a text; False if it is none."""
-        if not self.matches(text):
-            return False
-
-        try:
-            values.append(self.to_python(text))
-        except ValueError:
-            return False
-        return True
+        if len(parts) == 1:  # the usual case; its converter may know a quicker way
+            parser = self.converters[0].parser()
+            setattr(self, "parse", parser)  # noqa: B010
 
 
 class Tail(Pattern):
@@ -274,9 +262,12 @@ class Tree:
             child = node.static.get(segment)
             if child is None:
                 for pattern in node.dynamic:
-                    if pattern.read(segment, values):
-                        child = pattern.node
-                        break
+                    try:
+                        values += pattern.parse(segment)
+                    except ValueError:
+                        continue
+                    child = pattern.node
+                    break
                 else:
                     return None
             node = child
@@ -328,12 +319,15 @@ class Search:
                 return rule
 
         for pattern in node.dynamic:
-            if pattern.read(segment, self.values):
-                rule = self.descend(pattern.node, index + 1)
-                if rule is not None:
-                    return rule
+            try:
+                self.values += pattern.parse(segment)
+            except ValueError:
+                continue
+            rule = self.descend(pattern.node, index + 1)
+            if rule is not None:
+                return rule
 
-                del self.values[-pattern.count :]
+            del self.values[-pattern.count :]
         if node.tails:
             rest = "/".join(self.segments[index:])
             for tail in node.tails:
@@ -366,7 +360,9 @@ class Search:
             return None
 
         *texts, slash = found.groups()
-        if not tail.convert(texts, self.values):
+        try:
+            self.values += tail.convert(texts)
+        except ValueError:
             return None
 
         if slash:
@@ -515,8 +511,11 @@ class Map:
             if isinstance(pattern, str):
                 if pattern != subdomain:
                     continue
-            elif not pattern.read(subdomain, values):
-                continue
+            else:
+                try:
+                    values += pattern.parse(subdomain)
+                except ValueError:
+                    continue
             rule, path_values = tree.match(path, method)
             names = [p.name for p in known.domain_parts if isinstance(p, Variable)]
             return rule, {**dict(zip(names, values, strict=True)), **path_values}

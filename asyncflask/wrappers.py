@@ -382,6 +382,7 @@ class Response:
     default_mimetype: ClassVar[str] = "text/html"
     #: the status when none is given
     default_status: ClassVar[int] = 200
+    _default_type: ClassVar[tuple[bytes, bytes]] = _type_field(default_mimetype)
 
     def __init__(
         self,
@@ -393,7 +394,7 @@ class Response:
     ) -> None:
         #: the header fields as ASGI sends them; ``headers`` is the way to them
         self.raw_headers: list[tuple[bytes, bytes]] = [
-            _type_field(mimetype or self.default_mimetype)
+            self._default_type if mimetype is None else _type_field(mimetype)
         ]
         self.status_code = self.default_status
         if type(response) is str:
@@ -406,6 +407,10 @@ class Response:
             self._add_headers(headers, keep_type=mimetype is not None)
         if content_type is not None:
             self.headers["content-type"] = content_type
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._default_type = _type_field(cls.default_mimetype)
 
     def _add_headers(
         self, fields: Mapping[str, Any] | Iterable[tuple[str, Any]], keep_type: bool

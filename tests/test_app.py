@@ -331,8 +331,9 @@ async def test_g_lasts_for_one_request(app: Flask, client):
 
 
 async def test_missing_g_says_what_to_do(app: Flask):
-    with app.test_request_context(), pytest.raises(AttributeError, match=r"g\.db is not"):
-        _ = g.db
+    with app.test_request_context():
+        with pytest.raises(AttributeError, match=r"g\.db is not set"):
+            _ = g.db
 
 
 async def test_a_session_comes_back_with_the_next_request(app: Flask, client):

@@ -1,0 +1,118 @@
+"""The shape of the package: its layers, its names, the way of a request."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+import asyncflask
+from asyncflask import Flask
+from asyncflask.testing import build_request
+
+PACKAGE = Path(asyncflask.__file__).parent
+
+#: each module may import from the layers above its own in this list
+LAYERS = [
+    {"dates", "exceptions", "loops"},
+    {"converters", "datastructures", "environ", "json", "workers"},
+    {"cookies", "forms", "rules", "sessions", "target"},
+    {"routing"},
+    {"context", "wrappers"},
+    {"helpers", "static"},
+    {"pipeline", "templating"},
+    {"calling"},
+    {"asgi"},
+    {"serving", "testing"},
+    {"app"},
+    {"__init__"},
+]
+
+#: what waits, blocks or hops has no business in the rooms that decide
+WAITING = {"asyncio", "anyio", "threading", "concurrent", "socket", "select", "queue"}
+WAITERS = {"loops", "workers", "calling", "asgi", "serving", "testing"}
+
+
+def imports(path: Path) -> tuple[set[str], set[str]]:
+    """Return own modules and top-level packages that a module imports at load."""
+    own, foreign = set(), set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.level:
+            own |= {node.module} if node.module else {a.name for a in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            foreign.add(node.module.partition(".")[0])
+        elif isinstance(node, ast.Import):
+            foreign |= {alias.name.partition(".")[0] for alias in node.names}
+    return own, foreign
+
+
+def test_every_module_has_a_layer():
+    assert {path.stem for path in PACKAGE.glob("*.py")} == set().union(*LAYERS)
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda p: p.stem)
+def test_imports_only_go_down(path):
+    own, foreign = imports(path)
+    level = next(n for n, layer in enumerate(LAYERS) if path.stem in layer)
+    below = set().union(*LAYERS[:level])
+    assert own <= below
+    if path.stem not in WAITERS:
+        assert not foreign & WAITING
+
+
+def test_the_public_names_are_those_promised():
+    promised = """
+        Flask Request Response request session g current_app url_for flash
+        get_flashed_messages render_template render_template_string abort redirect
+        Markup escape jsonify HTTPException _request_ctx_stack
+        render_template_async render_template_string_async
+    """
+    assert set(asyncflask.__all__) == set(promised.split())
+    assert all(hasattr(asyncflask, name) for name in asyncflask.__all__)
+    assert (PACKAGE / "py.typed").exists()
+
+
+def own_calls(app: Flask, path: str) -> list[str]:
+    """Return the calls of our own that one request makes once it is warm."""
+    calls: list[str] = []
+
+    async def receive():
+        raise AssertionError("a request without a body was asked for one")
+
+    async def send(message):
+        pass
+
+    def note(frame, event, argument):
+        name = frame.f_code.co_filename
+        if event == "call" and name.startswith(str(PACKAGE)):
+            calls.append(f"{Path(name).stem}.{frame.f_code.co_name}")
+
+    def request():
+        coroutine = app(build_request(path)[0], receive, send)
+        with pytest.raises(StopIteration):
+            coroutine.send(None)
+
+    request()
+    sys.setprofile(note)
+    try:
+        request()
+    finally:
+        sys.setprofile(None)
+    return [call for call in calls if not call.startswith("testing.")]
+
+
+def test_the_way_of_a_request_is_short():
+    app = Flask(__name__)
+
+    @app.route("/")
+    async def index():
+        return "hello"
+
+    calls = own_calls(app, "/")
+    files = {call.partition(".")[0] for call in calls}
+    assert len(calls) <= 20, calls
+    assert files <= {
+        *("app", "asgi", "calling", "pipeline", "routing", "context", "wrappers"),
+    }

@@ -1,0 +1,254 @@
+"""Streaming bodies: alive while they last, closed on every exit."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import anyio
+import pytest
+
+from asyncflask import Flask, g, request, session
+from asyncflask.testing import build_request
+
+
+async def test_generators_stream_with_the_context_alive(app: Flask, client):
+    @app.route("/plain")
+    def plain():
+        g.x = "x"
+
+        def body():
+            yield request.path
+            yield b" bytes "
+            yield g.x
+
+        return body()
+
+    @app.route("/async")
+    async def asynchronous():
+        g.x = "x"
+        yield request.path
+        yield bytearray(b" bytes ")
+        yield g.x
+
+    @app.route("/generator")
+    def generator():
+        yield request.path
+        yield " itself"
+
+    assert (await client.get("/plain")).text == "/plain bytes x"
+    assert (await client.get("/async")).text == "/async bytes x"
+    assert (await client.get("/generator")).text == "/generator itself"
+    assert "content-length" not in (await client.get("/async")).headers
+
+
+async def test_a_body_is_closed_before_the_teardown(app: Flask, client):
+    log = []
+
+    @app.teardown_request
+    def teardown(exc):
+        log.append("teardown")
+
+    @app.route("/plain")
+    def plain():
+        def body():
+            try:
+                yield "a"
+                yield "b"
+            finally:
+                log.append(f"closed {request.path}")
+
+        return body()
+
+    @app.route("/async")
+    async def asynchronous():
+        try:
+            yield "a"
+        finally:
+            log.append(f"closed {request.path}")
+
+    for method, body in (("GET", b"ab"), ("HEAD", b"")):
+        assert (await client.open("/plain", method=method)).data == body
+    assert (await client.get("/async")).data == b"a"
+    started = ["closed /plain", "teardown"]
+    assert log == [*started, "teardown", "closed /async", "teardown"]
+
+
+async def test_a_failing_body_breaks_off_and_is_logged(app, client, caplog):
+    torn = []
+    app.teardown_request(lambda exc: torn.append(type(exc)))
+
+    @app.route("/plain")
+    def plain():
+        yield "a"
+        raise LookupError("midway")
+
+    @app.route("/async")
+    async def asynchronous():
+        yield "a"
+        raise LookupError("midway")
+
+    @app.route("/wrong")
+    def wrong():
+        yield 5
+
+    for path in "/plain", "/async":
+        with pytest.raises(LookupError, match="midway"):
+            await client.get(path)
+    with pytest.raises(TypeError, match="must give str or bytes"):
+        await client.get("/wrong")
+    assert torn == [LookupError, LookupError, TypeError]
+    assert "GET /plain failed: LookupError: midway" in caplog.text
+
+
+class Leaver:
+    """A client that leaves after some chunks."""
+
+    def __init__(self, app: Flask, path: str, chunks: int) -> None:
+        self.app = app
+        self.scope, _ = build_request(path)
+        self.chunks = chunks
+        self.got: list[bytes] = []
+        self.leave = asyncio.Event()
+
+    async def receive(self):
+        await self.leave.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message):
+        if message.get("body"):
+            self.got.append(message["body"])
+            if len(self.got) == self.chunks:
+                self.leave.set()
+
+    async def run(self):
+        await asyncio.wait_for(self.app(self.scope, self.receive, self.send), 10)
+
+
+@pytest.mark.parametrize("kind", ["async", "plain", "waiting"])
+async def test_a_client_that_leaves_ends_the_body(kind):
+    app = Flask(__name__)
+    log = []
+    app.teardown_request(lambda exc: log.append(("teardown", exc)))
+
+    @app.route("/async")
+    async def asynchronous():
+        try:
+            while True:
+                yield "x"
+                await asyncio.sleep(0)
+        finally:
+            log.append(request.path)
+
+    @app.route("/plain")
+    def plain():
+        try:
+            while True:
+                yield "x"
+        finally:
+            log.append(request.path)
+
+    @app.route("/waiting")
+    async def waiting():
+        try:
+            yield "x"
+            yield "x"
+            await asyncio.Event().wait()  # for ever
+        finally:
+            await asyncio.sleep(0)
+            log.append(request.path)
+
+    leaver = Leaver(app, f"/{kind}", 2)
+    await leaver.run()
+    assert log == [f"/{kind}", ("teardown", None)]
+    assert app.workers.stats()["lent"] == 0
+    app.workers.close()
+
+
+async def test_a_client_that_leaves_while_uploading_is_no_error(caplog):
+    app = Flask(__name__)
+    torn = []
+    app.teardown_request(lambda exc: torn.append(exc))
+
+    @app.route("/", methods=["POST"])
+    def view():
+        raise AssertionError("the view was called")
+
+    scope, _ = build_request("/", method="POST", data=b"x" * 10)
+    messages = [
+        {"type": "http.request", "body": b"x", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive():
+        return messages.pop(0)
+
+    async def send(message):
+        raise AssertionError("something was sent")
+
+    await app(scope, receive, send)
+    assert torn == [None]
+    assert not [r for r in caplog.records if r.levelname == "ERROR"]
+    app.workers.close()
+
+
+async def test_a_body_waits_for_its_client():
+    """Back-pressure: the next chunk is made when the last one is sent."""
+    app = Flask(__name__)
+    made = []
+
+    @app.route("/async")
+    async def asynchronous():
+        for n in range(5):
+            made.append(n)
+            yield str(n)
+
+    @app.route("/plain")
+    def plain():
+        for n in range(5):
+            made.append(n)
+            yield str(n)
+
+    for path in "/async", "/plain":
+        made.clear()
+        scope, _ = build_request(path)
+        seen = []
+
+        async def send(message, seen=seen):
+            await asyncio.sleep(0)
+            if message.get("body"):
+                seen.append((message["body"], len(made)))
+
+        await app(scope, anyio.sleep_forever, send)
+        assert seen == [(b"%d" % n, n + 1) for n in range(5)]
+    app.workers.close()
+
+
+async def test_the_session_is_saved_before_the_stream(app: Flask, client):
+    @app.route("/")
+    def view():
+        session["x"] = 1
+
+        def body():
+            yield str(session["x"])
+
+        return body()
+
+    got = await client.get("/")
+    assert got.text == "1"
+    assert "set-cookie" in got.headers
+
+
+async def test_a_plain_body_runs_in_the_requests_thread(app: Flask, client):
+    @app.route("/")
+    def view():
+        thread = threading.get_ident()
+
+        def body():
+            for _ in range(100):
+                yield str(threading.get_ident() == thread)[0]
+
+        return body()
+
+    if client.driver != "loop":
+        assert (await client.get("/")).text == "T" * 100
