@@ -4,16 +4,27 @@ Versions and dependency groups stand in ``pyproject.toml``.
 """
 
 import shutil
+import subprocess
 
 import nox
 
 nox.needs_version = ">=2025.5"
 nox.options.sessions = ["lint", "types", "tests", "examples"]
 nox.options.default_venv_backend = "venv"
-nox.options.error_on_missing_interpreters = False
 
 PROJECT = nox.project.load_toml("pyproject.toml")
-PYTHONS = nox.project.python_versions(PROJECT)
+
+
+def is_present(version: str) -> bool:
+    """Say whether there is a Python of that version, and it starts."""
+    try:
+        command = [f"python{version}", "-c", ""]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+PYTHONS = [v for v in nox.project.python_versions(PROJECT) if is_present(v)]
 
 
 def install(session: nox.Session, group: str) -> None:

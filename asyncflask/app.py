@@ -190,7 +190,7 @@ class Flask:
                     " the rule leads nowhere. Pass the endpoint as second argument."
                 )
             endpoint = view_func.__name__
-        options.setdefault("methods", ("GET",))
+        options = {"methods": ("GET",), **options}
         self._add_options(options)
         if view_func is not None:
             self._add_view(endpoint, view_func)
@@ -253,8 +253,10 @@ class Flask:
         :param options: what else :class:`~asyncflask.rules.Rule` takes.
         """
 
+        endpoint = options.pop("endpoint", None)
+
         def decorator(function: F) -> F:
-            self.add_url_rule(rule, options.pop("endpoint", None), function, **options)
+            self.add_url_rule(rule, endpoint, function, **options)
             return function
 
         return decorator

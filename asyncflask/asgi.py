@@ -39,6 +39,8 @@ logger = logging.getLogger("asyncflask")
 
 #: bytes of a big body that are taken in between two trips to a thread
 FEED_CHUNK = 1 << 18
+#: bytes at least that are still read of a body that was refused
+DRAIN = 1 << 20
 #: bytes of a file that are read and sent at a time
 FILE_CHUNK = 1 << 18
 #: methods whose requests rarely have a body, so that it must be announced
@@ -144,39 +146,64 @@ async def take_body(ctx: Calling, receive: Receive) -> None:
         ctx.body = UnreadBody(ctx, receive)
         return
 
+    intake = Intake(receive)
     try:
         ctx.body = expected_body(ctx)
-        await fill(ctx.body, receive)
+        await intake.fill(ctx.body)
     except ClientDisconnected:
         raise
     except HTTPException as exc:
         ctx.body_error = exc
+        if not any(name == b"expect" for name, _ in ctx.scope["headers"]):
+            await intake.drain(max(limits_for(ctx).content_length or 0, DRAIN))
 
 
-async def fill(body: Body, receive: Receive) -> None:
-    """Feed a body what comes in; off the loop once it is so big that files are."""
-    pending: list[bytes] = []
-    more = True
-    while more:
-        message = await receive()
+class Intake:
+    """The messages that bring a body."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        #: False once the last message has come
+        self.more = True
+
+    async def next(self) -> bytes:
+        """Return the next chunk, which may be empty.
+
+        :raises ClientDisconnected: when the client has left instead.
+        """
+        message = await self._receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnected()
 
-        more = message.get("more_body", False)
-        chunk = message.get("body", b"")
-        if chunk and body.in_memory:
-            body.feed(chunk)
-        elif chunk:
+        self.more = message.get("more_body", False)
+        return message.get("body", b"")  # type: ignore[no-any-return]
+
+    async def fill(self, body: Body) -> None:
+        """Feed a body; off the loop once it is so big that files are involved."""
+        pending: list[bytes] = []
+        while self.more:
+            chunk = await self.next()
+            if body.in_memory:
+                body.feed(chunk)
+                continue
+
             pending.append(chunk)
-            if not more or sum(map(len, pending)) >= FEED_CHUNK:
+            if not self.more or sum(map(len, pending)) >= FEED_CHUNK:
                 await anyio.to_thread.run_sync(_feed_all, body, pending)
-    if pending:
-        await anyio.to_thread.run_sync(_feed_all, body, pending)
-    body.end()
+                pending = []
+        body.end()
+
+    async def drain(self, limit: int) -> None:
+        """Read on for so many bytes after a body was refused, and keep nothing.
+
+        A client that is still sending would not see the response otherwise:
+        closing a connection with unread data resets it.
+        """
+        while self.more and limit > 0:
+            limit -= len(await self.next())
 
 
-def _feed_all(body: Body, pending: list[bytes]) -> None:
-    chunks, pending[:] = list(pending), []
+def _feed_all(body: Body, chunks: list[bytes]) -> None:
     for chunk in chunks:
         body.feed(chunk)
 
@@ -212,21 +239,15 @@ class BodyStream:
     def __init__(self, body: UnreadBody, ctx: Calling, receive: Receive) -> None:
         self._body = body
         self._ctx = ctx
-        self._receive = receive
+        self._intake = Intake(receive)
         self._outside = contextvars.copy_context()
-        self._more = True
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
-        while self._more:
-            message: Message = await within(self._outside, self._receive())
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnected()
-
-            self._more = message.get("more_body", False)
-            chunk: bytes = message.get("body", b"")
+        while self._intake.more:
+            chunk: bytes = await within(self._outside, self._intake.next())
             if chunk:
                 self._body.feed(chunk)
                 return chunk

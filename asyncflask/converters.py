@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
@@ -38,7 +39,7 @@ class BaseConverter:
     #: lower is tried first among rules that could all match
     weight: int = 80
     #: whether the part may hold no slash; worked out from the regex
-    part_isolating: ClassVar[bool] = True
+    part_isolating: bool = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -137,7 +138,8 @@ class AnyConverter(BaseConverter):
     def __init__(self, map: Map, *items: str) -> None:
         super().__init__(map)
         self.items = {str(item) for item in items}
-        self.regex = "(?:{})".format("|".join(map_escape(self.items)))
+        self.regex = "(?:{})".format("|".join(_escaped(self.items)))
+        self.part_isolating = not any("/" in item for item in self.items)
 
     def to_url(self, value: Any) -> str:
         """Return the word.
@@ -151,7 +153,7 @@ class AnyConverter(BaseConverter):
         return super().to_url(value)
 
 
-def map_escape(items: Iterable[str]) -> list[str]:
+def _escaped(items: Iterable[str]) -> list[str]:
     """Return the words escaped for a regular expression, longest first."""
     return [re.escape(item) for item in sorted(items, key=lambda i: (-len(i), i))]
 
@@ -229,7 +231,8 @@ class IntegerConverter(NumberConverter):
 
     def to_url(self, value: Any) -> str:
         """Return the number, filled up with zeros to its fixed length."""
-        return super().to_url(value).zfill(self.fixed_digits)
+        text = super().to_url(value)
+        return text.zfill(self.fixed_digits + text.startswith("-"))
 
 
 def _parse_digits(text: str) -> tuple[int]:
@@ -248,8 +251,8 @@ class FloatConverter(NumberConverter):
 
     def to_url(self, value: Any) -> str:
         """Return the number with a decimal point and never an exponent."""
-        text = format(float(value), "f") if "e" in repr(float(value)) else None
-        return text or repr(float(value))
+        text = format(Decimal(repr(float(value))), "f")
+        return text if "." in text else f"{text}.0"
 
 
 class UUIDConverter(BaseConverter):

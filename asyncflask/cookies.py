@@ -27,24 +27,24 @@ def parse_cookies(field: str) -> list[tuple[str, str]]:
         ``"; "``; the values in it are read as UTF-8.
     """
     cookies: dict[str, str] = {}
-    for pair in field.encode("latin-1").decode("utf-8", "replace").split(";"):
+    for pair in field.split(";"):
         name, equals, value = pair.partition("=")
-        name = name.strip()
+        name = _as_utf8(name.strip())
         if equals and name:
-            cookies.setdefault(name, _unquote(value.strip()))
+            cookies.setdefault(name, _as_utf8(_unquote(value.strip())))
 
     return list(cookies.items())
+
+
+def _as_utf8(text: str) -> str:
+    return text.encode("latin-1").decode("utf-8", "replace")
 
 
 def _unquote(value: str) -> str:
     if len(value) < 2 or not (value[0] == value[-1] == '"'):
         return value
 
-    unescaped = _ESCAPED.sub(_unescape, value[1:-1])
-    try:
-        return unescaped.encode("latin-1").decode("utf-8", "replace")
-    except UnicodeEncodeError:
-        return unescaped
+    return _ESCAPED.sub(_unescape, value[1:-1])
 
 
 def _unescape(found: re.Match[str]) -> str:
@@ -68,15 +68,15 @@ def parse_set_cookie(field: str) -> tuple[str, str, bool]:
     field. The value is what goes back into ``Cookie``: still quoted."""
     pair, *attributes = field.split(";")
     name, _, value = pair.strip().partition("=")
-    expired = False
+    said: dict[str, str] = {}
     for attribute in attributes:
         key, _, text = attribute.strip().partition("=")
-        if key.lower() == "max-age":
-            expired = text.startswith("-") or text == "0"
-        elif key.lower() == "expires" and not expired:
-            moment = parse_http_date(text)
-            expired = moment is not None and moment.timestamp() <= time.time()
-    return name, value, expired
+        said[key.lower()] = text
+    if "max-age" in said:  # which counts more (RFC 6265, section 5.3)
+        return name, value, said["max-age"].startswith("-") or said["max-age"] == "0"
+
+    moment = parse_http_date(said.get("expires"))
+    return name, value, moment is not None and moment.timestamp() <= time.time()
 
 
 def dump_cookie(
@@ -118,7 +118,7 @@ def dump_cookie(
     parts = [f"{name}={_quote(value)}"]
     for key, text in attributes.items():
         if text is not None:
-            parts.append(f"{key}={text if key == 'Expires' else _checked(key, text)}")
+            parts.append(f"{key}={_checked(key, text)}")
     if secure:
         parts.append("Secure")
     if httponly:
@@ -138,7 +138,8 @@ def _same_site(value: str | None) -> str | None:
 
 
 def _checked(key: str, text: str) -> str:
-    if not _ATTRIBUTE.fullmatch(text):
+    # The comma in a date is the one that does no harm.
+    if not _ATTRIBUTE.fullmatch(text.replace(", ", "", key == "Expires")):
         raise ValueError(
             f"The {key} {text!r} of a cookie holds a character that would end it."
             " Leave out control characters, quotes, commas and semicolons."

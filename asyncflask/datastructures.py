@@ -9,7 +9,6 @@ a key, as Flask's does (Starlette's answers with the last).
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -95,6 +94,10 @@ class MultiDict(Mapping[str, V], Generic[V]):
     def lists(self) -> Iterator[tuple[str, list[V]]]:
         """Iterate over the keys, each with the list of its values."""
         return ((key, list(values)) for key, values in self._lists.items())
+
+    def items(self, multi: bool = False) -> Any:
+        """Return keys with their first values, or with every one if ``multi``."""
+        return self.multi_items() if multi else super().items()
 
     def multi_items(self) -> list[tuple[str, V]]:
         """Return every pair; a key of several values stands several times."""
@@ -183,8 +186,21 @@ def check_header(name: str, value: str) -> None:
 class ResponseHeaders(MutableHeaders):
     """The header fields of a response: a mutable, case-blind multi-mapping.
 
-    Every way in checks name and value with :func:`check_header`.
+    Every way in checks name and value with :func:`check_header`, except ``raw``,
+    the list that ASGI sends, which is taken as it is.
     """
+
+    def __init__(
+        self,
+        fields: Mapping[str, Any] | Iterable[tuple[str, Any]] = (),
+        raw: list[tuple[bytes, bytes]] | None = None,
+    ) -> None:
+        super().__init__(raw=[] if raw is None else raw)
+        self.extend(fields)
+
+    def mutablecopy(self) -> ResponseHeaders:
+        """Return a copy, to be changed apart."""
+        return ResponseHeaders(raw=self.raw[:])
 
     def __setitem__(self, key: str, value: Any) -> None:
         value = str(value)
@@ -209,6 +225,18 @@ class ResponseHeaders(MutableHeaders):
         """Return a field's value, converted if a type is given; else the default."""
         value = super().get(key, _MISSING)
         return default if value is _MISSING else _convert(value, default, type)
+
+    def set(self, key: str, value: Any) -> None:
+        """Set a field in place of all others of its name."""
+        self[key] = value
+
+    def update(
+        self, other: Mapping[str, Any] | Iterable[tuple[str, Any]] = (), **more: Any
+    ) -> None:
+        """Set many fields, each in place of the others of its name."""
+        pairs = other.items() if isinstance(other, Mapping) else other
+        for key, value in [*pairs, *more.items()]:
+            self[key] = value
 
     def extend(self, fields: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> None:
         """Add many fields; a list as value adds one field for each item."""
@@ -312,15 +340,19 @@ class Accept:
         return f"{type(self).__name__}({[tuple(item) for item in self._items]!r})"
 
 
+#: RFC 9110, section 12.4.2
+_QUALITY = re.compile(r"0(\.[0-9]*)?|1(\.0*)?|\.[0-9]+")
+
+
 def _parse_choice(text: str) -> AcceptItem | None:
     value, *parameters = (part.strip() for part in text.split(";"))
     quality = 1.0
     for parameter in parameters:
         if parameter.lower().startswith("q="):
-            try:
-                quality = min(max(float(parameter[2:]), 0.0), 1.0)
-            except ValueError:
+            if not _QUALITY.fullmatch(parameter[2:].strip()):
                 return None
+
+            quality = float(parameter[2:])
 
     return AcceptItem(value, quality) if value else None
 
@@ -402,15 +434,16 @@ class Authorization:
     def from_header(cls, field: str | None) -> Authorization | None:
         """Read an ``Authorization`` field; None if there is none or it is bad."""
         scheme, _, rest = (field or "").strip().partition(" ")
-        if not scheme or not rest.strip():
+        rest = rest.strip()
+        if not scheme or not rest:
             return None
 
         if scheme.lower() != "basic":
-            return cls(scheme.lower(), token=rest.strip())
+            return cls(scheme.lower(), token=rest)
 
         try:
             decoded = base64.b64decode(rest, validate=True).decode()
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # neither base64 nor UTF-8
             return None
 
         username, colon, password = decoded.partition(":")
@@ -429,7 +462,7 @@ class FileStorage:
     :ivar stream: the open binary file.
     :ivar filename: the name the client gave, unchecked: never use it as a path.
     :ivar name: the name of the form field.
-    :ivar headers: the part's own header fields.
+    :ivar headers: the part's own header fields, by their names in lower case.
     """
 
     def __init__(
@@ -442,7 +475,8 @@ class FileStorage:
         self.stream = stream
         self.filename = filename
         self.name = name
-        self.headers = Headers(headers)
+        fields = headers or {}
+        self.headers = {field.lower(): value for field, value in fields.items()}
 
     @property
     def content_type(self) -> str:

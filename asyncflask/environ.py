@@ -76,7 +76,7 @@ def build_environ(scope: Scope, path: str, stream: Any) -> MutableMapping[str, A
     client = scope.get("client") or (None, None)
     environ: dict[str, Any] = {
         "REQUEST_METHOD": scope["method"],
-        "SCRIPT_NAME": _native(scope.get("root_path", "")),
+        "SCRIPT_NAME": _native(scope.get("root_path", "").rstrip("/")),
         "PATH_INFO": _native(path),
         "QUERY_STRING": scope.get("query_string", b"").decode("latin-1"),
         "SERVER_NAME": host,

@@ -251,6 +251,7 @@ class BuildError(LookupError):
     :param values: the values given.
     :param method: the method asked for, if any.
     :param rules: every rule of the application, to look for near misses.
+    :param refusal: why a converter would not take a value.
     """
 
     def __init__(
@@ -259,8 +260,10 @@ class BuildError(LookupError):
         values: Mapping[str, Any],
         method: str | None,
         rules: Sequence[Any],
+        refusal: str | None = None,
     ) -> None:
         super().__init__(endpoint, values, method)
+        self._refusal = refusal
         self.endpoint = endpoint
         self.values = values
         self.method = method
@@ -274,6 +277,9 @@ class BuildError(LookupError):
         return f"{asked}. {self._reason(own)}"
 
     def _reason(self, own: list[Any]) -> str:
+        if self._refusal is not None:
+            return f"A value does not suit its rule: {self._refusal}"
+
         if not own:
             return self._unknown_endpoint()
 

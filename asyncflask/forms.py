@@ -218,6 +218,9 @@ class MultipartBody(Body):
     def feed(self, chunk: bytes) -> None:
         """Parse the chunk."""
         super().feed(chunk)
+        if not chunk:  # which would mean the end to the parser
+            return
+
         try:
             for event in self._parser.parse(chunk):
                 if event is None:

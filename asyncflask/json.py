@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import uuid
+from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -17,12 +18,19 @@ from typing import Any
 from .dates import http_date
 
 
-def _default(value: Any) -> Any:
+def default(value: Any) -> Any:
+    """Return what stands for a value that JSON itself has no form for.
+
+    :raises TypeError: when nothing does.
+    """
     if isinstance(value, date):
         return http_date(value)
 
     if isinstance(value, Decimal | uuid.UUID):
         return str(value)
+
+    if isinstance(value, Mapping):
+        return dict(value)
 
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
@@ -36,7 +44,7 @@ def _default(value: Any) -> Any:
     )
 
 
-_encoder = json.JSONEncoder(separators=(",", ":"), default=_default)
+_encoder = json.JSONEncoder(separators=(",", ":"), default=default)
 
 
 def dumps(value: Any) -> str:
@@ -50,6 +58,9 @@ def dumps(value: Any) -> str:
 def loads(text: str | bytes) -> Any:
     """Return the value of a JSON text.
 
-    :raises ValueError: when the text is not JSON.
+    :raises ValueError: when the text is not JSON, or nested too deep to read.
     """
-    return json.loads(text)
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None

@@ -437,8 +437,8 @@ def _from_tuple(app: Flask, rv: tuple[Any, ...], endpoint: str | None) -> Respon
     status, headers, mimetype, content_type = rest + [None] * (4 - len(rest))
     if status is not None:
         response.status = status
-    for name, value in dict(headers or ()).items():
-        response.headers[name] = value
+    if headers is not None:
+        response.replace_headers(headers)
     if mimetype is not None:
         response.mimetype = mimetype
     if content_type is not None:

@@ -107,7 +107,7 @@ P = TypeVar("P", bound="Pattern")
 def _shared(patterns: list[P], new: P) -> P:
     """Return the pattern of the list that is the same as a new one, or add it."""
     for pattern in patterns:
-        if pattern.order == new.order:
+        if pattern.key == new.key:
             return pattern
 
     patterns.append(new)
@@ -118,16 +118,18 @@ def _shared(patterns: list[P], new: P) -> P:
 class Pattern:
     """Variables with literal text around them, as one regular expression."""
 
-    def __init__(self, parts: list[Part], end: str = "") -> None:
+    def __init__(self, parts: list[Part]) -> None:
         self.converters = [p.converter for p in parts if isinstance(p, Variable)]
         #: how many values it gives
         self.count = len(self.converters)
+        #: what two patterns that match the same have in common
+        self.key = tuple(p.key if isinstance(p, Variable) else p for p in parts)
         #: more literal text first, then the stricter converters; the rest only
         #: makes the order independent of registration
         self.order = (
             -sum(len(part) for part in parts if isinstance(part, str)),
-            max(converter.weight for converter in self.converters),
-            repr([p.key if isinstance(p, Variable) else p for p in parts]),
+            max((converter.weight for converter in self.converters), default=0),
+            repr(self.key),
         )
         groups = (
             f"({_uncaptured(p.converter.regex)})"
@@ -135,7 +137,7 @@ class Pattern:
             else re.escape(p)
             for p in parts
         )
-        self.fullmatch = re.compile("".join(groups) + end, re.DOTALL).fullmatch
+        self.fullmatch = re.compile("".join(groups), re.DOTALL).fullmatch
 
     def parse(self, text: str) -> Sequence[Any]:
         """Return the values in a text.
@@ -182,7 +184,7 @@ class Tail(Pattern):
     """A pattern for the whole rest of a path, slashes included."""
 
     def __init__(self, parts: list[Part]) -> None:
-        super().__init__(parts, end="(/?)")
+        super().__init__(parts)
         #: the rules that end in a slash, and those that do not
         self.branch = Leaf()
         self.file = Leaf()
@@ -256,6 +258,9 @@ class Tree:
             rule = leaf.by_method[method]
             return rule, rule.defaults.copy()
 
+        if path[:1] != "/":
+            return None
+
         node = self.root
         values: list[Any] = []
         for segment in path[1:].split("/"):
@@ -285,11 +290,29 @@ class Tree:
         :raises NotFound: otherwise.
         """
         search = Search(path, method)
-        rule = search.descend(self.root, 0)
+        rule = search.descend(self.root, 0) if path.startswith("/") else None
         if rule is None:
             raise search.failure()
 
         return rule, rule.values(search.values)
+
+
+class Domain:
+    """A subdomain that rules belong to, and those rules."""
+
+    def __init__(self, rule: Rule) -> None:
+        self.text = rule.subdomain
+        self.tree = Tree()
+        self._names = [p.name for p in rule.domain_parts if isinstance(p, Variable)]
+        self._pattern = Pattern(rule.domain_parts)
+        self.order = self._pattern.order
+
+    def parse(self, subdomain: str) -> dict[str, Any]:
+        """Return the values in the name of a subdomain.
+
+        :raises ValueError: when it is another one.
+        """
+        return dict(zip(self._names, self._pattern.parse(subdomain), strict=True))
 
 
 class Search:
@@ -335,7 +358,7 @@ class Search:
                 if rule is not None:
                     return rule
 
-        if segment == "" and index + 1 == self.count:
+        if segment == "" and index + 1 == self.count and node.leaf is not None:
             return self.lenient(node.leaf)
 
         return None
@@ -355,23 +378,25 @@ class Search:
 
     def finish(self, tail: Tail, rest: str) -> Rule | None:
         """Return the rule for a path whose rest a tail may take."""
-        found = tail.fullmatch(rest)
-        if found is None:
-            return None
+        ends_in_slash = rest.endswith("/")
+        ways = (
+            [(rest[:-1], self.take, tail.branch), (rest, self.take, tail.file)]
+            if ends_in_slash
+            else [(rest, self.take, tail.file), (rest, self.without_slash, tail.branch)]
+        )
+        if ends_in_slash:
+            ways.append((rest[:-1], self.lenient, tail.file))
+        for text, take, leaf in ways:
+            try:
+                values = tail.parse(text)
+            except ValueError:
+                continue
+            rule = take(leaf)
+            if rule is not None:
+                self.values += values
+                return rule
 
-        *texts, slash = found.groups()
-        try:
-            self.values += tail.convert(texts)
-        except ValueError:
-            return None
-
-        if slash:
-            rule = self.take(tail.branch) or self.lenient(tail.file)
-        else:
-            rule = self.take(tail.file) or self.without_slash(tail.branch)
-        if rule is None:
-            del self.values[-tail.count :]
-        return rule
+        return None
 
     def take(self, leaf: Leaf) -> Rule | None:
         """Return the rule of a leaf for the method; remember those in vain."""
@@ -391,14 +416,16 @@ class Search:
 
         return rule
 
-    def lenient(self, leaf: Leaf | None) -> Rule | None:
+    def lenient(self, leaf: Leaf) -> Rule | None:
         """Return the rule of a file that was asked for with a slash, if it takes
         that lightly."""
-        if leaf is None:
+        lenient = [m for m, rule in leaf.by_method.items() if not rule.strict_slashes]
+        rule = leaf.by_method.get(self.method) or leaf.any_method
+        if rule is None:
+            self.allowed.update(lenient)
             return None
 
-        rule = leaf.by_method.get(self.method) or leaf.any_method
-        return None if rule is None or rule.strict_slashes else rule
+        return None if rule.strict_slashes else rule
 
     def failure(self) -> HTTPException:
         """Return the error for a search that found nothing."""
@@ -418,10 +445,13 @@ class Map:
         self.strict_slashes = strict_slashes
         #: converters by the name that rules use; add your own here
         self.converters: dict[str, type[BaseConverter]] = dict(DEFAULT_CONVERTERS)
+        self._clear()
+
+    def _clear(self) -> None:
         self._rules: list[Rule] = []
         self._by_endpoint: dict[str, list[Rule]] = {}
         self._tree = Tree()
-        self._domains: list[tuple[Pattern | str, Rule, Tree]] = []
+        self._domains: list[Domain] = []
         #: the endpoints with rules that leave a default out of the URL
         self._defaulted: dict[str, list[Rule]] = {}
 
@@ -432,37 +462,32 @@ class Map:
         :raises ValueError: when it is malformed.
         """
         rule.bind(self)
+        if not rule.build_only:
+            self._domain(rule).add(rule)
         self._rules.append(rule)
         self._by_endpoint.setdefault(rule.endpoint, []).append(rule)
         if rule.defaults:
             self._defaulted.setdefault(rule.endpoint, []).append(rule)
-        if not rule.build_only:
-            self._domain(rule).add(rule)
 
     def remove(self, rule: Rule) -> None:
         """Take a rule out again; the tree is built anew from the others."""
         others = [other for other in self._rules if other is not rule]
-        fresh = Map(self.strict_slashes)
-        fresh.converters = self.converters
+        self._clear()
         for other in others:
-            fresh.add(other)
-        self.__dict__.update(fresh.__dict__)
+            self.add(other)
 
     def _domain(self, rule: Rule) -> Tree:
         if not rule.subdomain:
             return self._tree
 
-        for _, known, tree in self._domains:
-            if known.subdomain == rule.subdomain:
-                return tree
+        for domain in self._domains:
+            if domain.text == rule.subdomain:
+                return domain.tree
 
-        variable = any(isinstance(part, Variable) for part in rule.domain_parts)
-        pattern = Pattern(rule.domain_parts) if variable else rule.subdomain
-        self._domains.append((pattern, rule, Tree()))
-        self._domains.sort(
-            key=lambda entry: (not isinstance(entry[0], str), entry[1].subdomain)
-        )
-        return self._domain(rule)
+        domain = Domain(rule)
+        self._domains.append(domain)
+        self._domains.sort(key=lambda domain: domain.order)
+        return domain.tree
 
     @property
     def has_subdomains(self) -> bool:
@@ -506,21 +531,19 @@ class Map:
     def _match_subdomain(
         self, path: str, method: str, subdomain: str
     ) -> tuple[Rule, dict[str, Any]]:
-        for pattern, known, tree in self._domains:
-            values: list[Any] = []
-            if isinstance(pattern, str):
-                if pattern != subdomain:
-                    continue
+        allowed: set[str] = set()
+        for domain in self._domains:
+            try:
+                found = domain.parse(subdomain)
+                rule, values = domain.tree.match(path, method)
+            except MethodNotAllowed as exc:
+                allowed.update(exc.allowed)
+            except (ValueError, NotFound):
+                continue
             else:
-                try:
-                    values += pattern.parse(subdomain)
-                except ValueError:
-                    continue
-            rule, path_values = tree.match(path, method)
-            names = [p.name for p in known.domain_parts if isinstance(p, Variable)]
-            return rule, {**dict(zip(names, values, strict=True)), **path_values}
+                return rule, {**found, **values}
 
-        raise NotFound()
+        raise MethodNotAllowed(allowed=allowed) if allowed else NotFound()
 
     def preferred(self, rule: Rule, values: Mapping[str, Any]) -> Rule | None:
         """Return the rule of the same endpoint that says these values shorter.
@@ -528,18 +551,17 @@ class Map:
         With ``/`` (``defaults={'page': 1}``) and ``/page/<int:page>`` on one
         endpoint, ``/page/1`` belongs at ``/``.
         """
-        for other in self._defaulted.get(rule.endpoint, ()):
-            if other is rule or rule.defaults:
-                return None
-            if (
-                other.arguments == rule.arguments
-                and not other.build_only
-                and other.methods == rule.methods
-                and all(values[k] == v for k, v in other.defaults.items())
-            ):
-                return other
-
-        return None
+        shorter = [
+            other
+            for other in self._defaulted.get(rule.endpoint, ())
+            if len(other.defaults) > len(rule.defaults)
+            and other.arguments == rule.arguments
+            and other.methods == rule.methods
+            and other.subdomain == rule.subdomain
+            and not other.build_only
+            and all(values[name] == value for name, value in other.defaults.items())
+        ]
+        return max(shorter, key=lambda other: len(other.defaults), default=None)
 
     def build(
         self, endpoint: str, values: Mapping[str, Any], method: str | None = None
@@ -554,9 +576,19 @@ class Map:
         """
         given = {name: value for name, value in values.items() if value is not None}
         rule = self._rule_for(endpoint, given, method)
-        domain, path = rule.build(given)
-        extra = {k: v for k, v in given.items() if k not in rule.arguments}
-        return domain, f"{path}?{urlencode(extra, doseq=True)}" if extra else path
+        try:
+            domain, path = rule.build(given)
+        except (ValueError, TypeError) as exc:
+            raise BuildError(endpoint, given, method, self._rules, str(exc)) from exc
+
+        query = [
+            (name, item)
+            for name, value in given.items()
+            if name not in rule.arguments
+            for item in (value if isinstance(value, list | tuple) else [value])
+            if item is not None
+        ]
+        return domain, f"{path}?{urlencode(query)}" if query else path
 
     def _rule_for(
         self, endpoint: str, values: Mapping[str, Any], method: str | None
@@ -605,6 +637,10 @@ class Map:
 
     def __repr__(self) -> str:
         return f"Map({self._rules!r})"
+
+
+def _path_text(value: Any) -> str:
+    return quote(str(value), safe=PATH_SAFE)
 
 
 def _better(rule: Rule, best: Rule | None) -> bool:
@@ -688,10 +724,8 @@ class MapAdapter:
         if callable(target):
             return target(self, **values)
 
-        filled = VARIABLE.sub(
-            lambda m: quote(str(values[m["name"]]), safe=PATH_SAFE), target
-        )
-        return self._here(filled) if filled.startswith("/") else filled
+        url = VARIABLE.sub(lambda m: _path_text(values[m["name"]]), target)
+        return self._here(url) if url.startswith("/") else url
 
     def build(
         self,

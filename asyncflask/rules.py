@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import EllipsisType
@@ -18,6 +17,7 @@ VARIABLE = re.compile(
     r"<(?:(?P<converter>[a-zA-Z_]\w*)(?:\((?P<args>[^<>]*)\))?:)?"
     r"(?P<name>[a-zA-Z_]\w*)>"
 )
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 _ARGUMENT = re.compile(
     r"""\s*(?:(?P<key>\w+)\s*=\s*)?(?P<value>"[^"]*"|'[^']*'|[^,]*?)\s*(?:,|$)"""
 )
@@ -71,17 +71,26 @@ def parse_arguments(text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
     for found in _ARGUMENT.finditer(text) if text.strip() else ():
         if found.start() == len(text) and found.start():
             break  # the empty match behind the last argument
-        value = found["value"]
-        try:
-            value = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            pass
+        value = _argument(found["value"])
         if found["key"]:
             kwargs[found["key"]] = value
         else:
             args.append(value)
 
     return tuple(args), kwargs
+
+
+def _argument(text: str) -> Any:
+    if text[:1] in ("'", '"'):
+        return text[1:-1]  # backslashes stand for themselves, as in a URL's regex
+
+    if text in ("True", "False", "None"):
+        return {"True": True, "False": False, "None": None}[text]
+
+    if _NUMBER.fullmatch(text):
+        return float(text) if "." in text else int(text)
+
+    return text
 
 
 class Rule:

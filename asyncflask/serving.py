@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import logging
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -14,12 +15,19 @@ if TYPE_CHECKING:
     from .app import Flask
 
 
+#: seconds that open requests get to finish after Ctrl-C
+GRACE = 3
+
+
 class Server(uvicorn.Server):
     """A uvicorn server that says where it listens."""
 
     async def startup(self, sockets: Any = None) -> None:
         """Listen, and print the address."""
         await super().startup(sockets=sockets)
+        if logging.getLogger("uvicorn.error").isEnabledFor(logging.INFO):
+            return  # uvicorn has said it itself
+
         for server in getattr(self, "servers", ()):
             for socket in server.sockets:
                 address, port = socket.getsockname()[:2]
@@ -39,7 +47,7 @@ def run(app: Flask, host: str, port: int, options: dict[str, Any]) -> None:
             "app.run() starts an event loop, and one runs here already. Await"
             " uvicorn.Server(uvicorn.Config(app)).serve() instead."
         )
-    options.setdefault("log_level", "info")
+    options.setdefault("timeout_graceful_shutdown", GRACE)
     server = Server(uvicorn.Config(app, host=host, port=port, **options))
     try:
         server.run()

@@ -22,6 +22,7 @@ from itsdangerous import BadData, TimestampSigner, URLSafeTimedSerializer
 from markupsafe import Markup
 
 from .dates import http_date, parse_http_date
+from .json import default
 
 if TYPE_CHECKING:
     from .app import Flask
@@ -120,7 +121,11 @@ def _refuser(name: str) -> Callable[..., Any]:
 
 
 for _name in (
+    "__eq__",
     "__getitem__",
+    "__len__",
+    "__or__",
+    "copy",
     "__contains__",
     "__iter__",
     "get",
@@ -171,10 +176,13 @@ def _tag(value: Any) -> Any:
     if isinstance(value, str):
         return value
 
-    raise TypeError(
-        f"The session cannot keep {value!r}, a {type(value).__name__}. It takes what"
-        " JSON has, and tuple, bytes, Markup, UUID and datetime; store an id."
-    )
+    try:
+        return _tag(default(value))
+    except TypeError:
+        raise TypeError(
+            f"The session cannot keep {value!r}, a {type(value).__name__}. It takes"
+            " what JSON has, and tuple, bytes, Markup, UUID and datetime; store an id."
+        ) from None
 
 
 def _untag(value: dict[str, Any]) -> Any:

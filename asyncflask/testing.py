@@ -31,9 +31,13 @@ from .workers import Desk
 if TYPE_CHECKING:
     from .app import Flask
 
+#: what stands for itself in a path that a test passes, percent signs included
+_PATH_SAFE = "%!$&'()*+,/:;=@~"
 _REDIRECTS = (301, 302, 303, 307, 308)
 #: how many redirects in a row are followed
 MAX_REDIRECTS = 20
+#: what stands for itself in a path that a test passes, percent signs included
+_PATH_SAFE = "%!$&'()*+,/:;=@~"
 
 
 # ------------------------------------------------------------- made-up requests
@@ -61,15 +65,16 @@ def build_request(
     :param content_type: the type, where the body does not say it.
     """
     base = urlsplit(base_url or "http://localhost/")
-    url = urlsplit(path)
-    if url.scheme and url.netloc:
-        base, path = url, url.path
-    query = query_string if query_string is not None else url.query
+    root = unquote(base.path).rstrip("/")
+    if "://" in path.partition("?")[0]:
+        base, root = urlsplit(path), ""
+        path = f"{base.path}?{base.query}"
+    path, _, own_query = path.partition("#")[0].partition("?")
+    query = query_string if query_string is not None else own_query
     if isinstance(query, Mapping):
         query = urlencode(query, doseq=True)
     raw_query = query.encode() if isinstance(query, str) else query
     body, guessed = encode_body(data, json)
-    root = "" if base is url else unquote(base.path).rstrip("/")
     fields = [
         (name.lower().encode("latin-1"), str(value).encode("latin-1"))
         for name, value in _pairs(headers or {})
@@ -84,7 +89,7 @@ def build_request(
         if value and name not in names
     ]
     port = base.port or (443 if base.scheme == "https" else 80)
-    raw_path = quote(root) + (url.path or "/")
+    raw_path = quote(root) + quote("/" + path.removeprefix("/"), safe=_PATH_SAFE)
     scope: Scope = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -169,8 +174,10 @@ def _part(value: Any) -> tuple[bytes, str | None, str | None]:
     if not _is_file(value):
         return str(value).encode(), None, None
 
-    if not isinstance(value, tuple):
-        name = getattr(value, "filename", None) or getattr(value, "name", None)
+    if isinstance(value, FileStorage):
+        value = value, value.filename or "file", *filter(None, [value.content_type])
+    elif not isinstance(value, tuple):
+        name = getattr(value, "name", None)
         value = value, os.path.basename(str(name or "file"))
     source, filename, *rest = value
     content = source if isinstance(source, bytes) else source.read()

@@ -189,7 +189,7 @@ class Request(Target):
     def _json(self) -> Any:
         try:
             return loads(self.body.data)
-        except (ValueError, RecursionError) as exc:
+        except ValueError as exc:
             raise BadRequest(f"The body is not JSON: {exc}.") from None
 
     @property
@@ -415,11 +415,19 @@ class Response:
     def _add_headers(
         self, fields: Mapping[str, Any] | Iterable[tuple[str, Any]], keep_type: bool
     ) -> None:
-        default = self.raw_headers.pop()
-        self.headers.extend(fields)
-        if keep_type or "content-type" not in self.headers:
-            del self.headers["content-type"]
-            self.raw_headers.insert(0, default)
+        own = self.raw_headers[0]
+        self.replace_headers(fields)
+        if keep_type:
+            self.headers["content-type"] = own[1].decode("latin-1")
+
+    def replace_headers(
+        self, fields: Mapping[str, Any] | Iterable[tuple[str, Any]]
+    ) -> None:
+        """Add header fields, all of a name in place of those that are there."""
+        new = ResponseHeaders(fields)
+        for name in set(new.keys()):
+            del self.headers[name]
+        self.raw_headers.extend(new.raw)
 
     # --------------------------------------------------------------- the body
 

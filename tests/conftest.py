@@ -22,6 +22,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from asyncflask import Flask, _request_ctx_stack
 from asyncflask.testing import build_request
 

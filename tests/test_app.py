@@ -91,6 +91,28 @@ async def test_rules_can_be_added_in_the_way_of_0_1(app: Flask, client):
     assert (await client.get("/other")).text == "other"
 
 
+async def test_a_route_decorator_may_be_kept_and_used_twice(app: Flask, client):
+    both = app.route("/twice", endpoint="named")
+
+    @both
+    def view():
+        return url_for("named")
+
+    both(view)
+    assert {rule.endpoint for rule in app.url_map} == {"static", "named"}
+    assert (await client.get("/twice")).text == "/twice"
+
+
+async def test_an_asterisk_is_no_path(app: Flask, client):
+    app.add_url_rule("/", "index", lambda: "index")
+    from asyncflask.testing import build_request
+
+    scope, _ = build_request("/", method="OPTIONS")
+    scope["path"] = "*"
+    with app.request_context(scope) as ctx:
+        assert ctx.routing_exception.code == 404
+
+
 async def test_a_view_may_be_replaced_between_requests(app: Flask, client):
     @app.route("/")
     def index():

@@ -559,6 +559,24 @@ def test_applications_are_collectable():
     assert [ref() for ref in dead] == [None] * 20
 
 
+async def test_a_users_own_timeout_works_in_any_view(app: Flask, client):
+    @app.route("/")
+    async def view():
+        with anyio.move_on_after(0):
+            await anyio.sleep(60)
+        await anyio.lowlevel.checkpoint()
+        return "timed out"
+
+    @app.route("/stream")
+    async def stream():
+        with anyio.move_on_after(0):
+            await anyio.sleep(60)
+        yield "timed out"
+
+    assert (await client.get("/")).text == "timed out"
+    assert (await client.get("/stream")).text == "timed out"
+
+
 class Callable_:
     async def __call__(self):
         return "async call"

@@ -37,6 +37,7 @@ JSON = "application/json"
         (lambda: ("x", [("X-A", "1")]), (200, "x", HTML)),
         (lambda: ({"a": 1}, 202), (202, '{"a":1}\n', JSON)),
         (lambda: (["a"], 200, {"X-A": "1"}), (200, '["a"]\n', JSON)),
+        (lambda: ({}, 200, {"Content-Type": "text/x"}), (200, "{}\n", "text/x")),
         (lambda: (Response("r"), 404), (404, "r", HTML)),
         (lambda: Response("r", 418, mimetype="text/plain"), None),
         (lambda: iter(["a", b"b"]), (200, "ab", HTML)),
@@ -71,9 +72,15 @@ async def test_positional_tuples_are_those_of_0_1(app: Flask, client):
     def view():
         return "body", 400, [("X-Foo", "Testing"), ("X-Foo", "Twice")], "text/plain"
 
+    @app.route("/json")
+    def json():
+        return {"a": 1}, 200, [("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")]
+
     got = await client.get("/")
     assert outcome(got) == (400, "body", "text/plain; charset=utf-8")
     assert got.headers.get_list("x-foo") == ["Testing", "Twice"]
+    got = await client.get("/json")
+    assert got.headers.get_list("set-cookie") == ["a=1", "b=2"]
 
 
 @pytest.mark.parametrize(

@@ -181,6 +181,16 @@ def test_curl_gets_413_for_a_body_that_is_too_long(tmp_path, chunked):
         assert output.stdout == "200"
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_client_that_sends_all_first_still_sees_413(chunked):
+    body = b"x" * 20_000_000
+    content = (body[n : n + 65536] for n in range(0, len(body), 65536))
+    with served(upload_app()) as url:
+        got = httpx.post(f"{url}/form", content=content if chunked else body)
+    assert got.status_code == 413
+    assert got.headers["connection"] == "close"
+
+
 def test_200_connections_at_once_post_5000_requests():
     """One request in three writes; every write is there once, in its own name."""
     app = Flask(__name__)

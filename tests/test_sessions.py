@@ -25,6 +25,11 @@ async def test_a_session_that_is_not_touched_costs_no_header(app: Flask, client)
         session["x"] = 1
         return ""
 
+    @app.route("/is-there")
+    def is_there():
+        return "in" if session else "out"
+
+    assert (await client.get("/is-there")).headers["vary"] == "Cookie"
     got = await client.get("/none")
     assert "vary" not in got.headers
     got = await client.get("/read")

@@ -207,7 +207,7 @@ BAD = {
     "empty": "",
     "dots": "...",
     "parts": "a.b.c.d",
-    "garbage": "ü€{}",
+    "garbage": "\xfc{}",
     "first byte flipped": chr(ord(GOOD[0]) ^ 1) + GOOD[1:],
     "in the time stamp": GOOD[:-30] + ("A" if GOOD[-30] != "A" else "B") + GOOD[-29:],
     "signature flipped": GOOD[:-2] + ("A" if GOOD[-2] != "A" else "B") + GOOD[-1],
@@ -226,7 +226,7 @@ BAD = {
     "null": signed(None),
     "a number": signed(5),
     "tag of a wrong type": signed({" u": 5}, serializer=flask.json),
-    "tag of a bad value": signed({" b": "!"}, serializer=flask.json),
+    "tag of a bad value": signed({" d": "!"}, serializer=flask.json),
     "pickle of 0.1": old_secure_cookie(),
     "pickle, signed": signed(Bomb(), serializer=Pickle),
 }
@@ -342,21 +342,8 @@ def test_a_cookie_that_is_too_long_names_the_biggest_keys():
         lambda s: s.permanent,
     ],
     ids=[
-        "[]",
-        "in",
-        "get",
-        "iter",
-        "items",
-        "keys",
-        "values",
-        "len",
-        "bool",
-        "==",
-        "dict()",
-        "**",
-        "|",
-        "copy",
-        "permanent",
+        *("[]", "in", "get", "iter", "items", "keys", "values", "len", "bool", "=="),
+        *("dict()", "**", "|", "copy", "permanent"),
     ],
 )
 def test_looking_into_a_session_is_noticed(act):
@@ -380,14 +367,7 @@ def test_looking_into_a_session_is_noticed(act):
         lambda s: setattr(s, "permanent", True),
     ],
     ids=[
-        "[]=",
-        "del",
-        "pop",
-        "popitem",
-        "setdefault",
-        "update",
-        "|=",
-        "clear",
+        *("[]=", "del", "pop", "popitem", "setdefault", "update", "|=", "clear"),
         "permanent",
     ],
 )
@@ -398,6 +378,8 @@ def test_changing_a_session_is_noticed(act):
     assert session.modified
 
 
-def test_a_session_keeps_no_dates_without_time():
-    with pytest.raises(TypeError, match="a date"):
-        TaggedJSON.dumps({"a": date(2030, 1, 2)})
+def test_what_has_no_tag_is_kept_as_json_would_show_it():
+    text = TaggedJSON.dumps({"a": date(2030, 1, 2)})
+    assert TaggedJSON.loads(text) == {"a": "Wed, 02 Jan 2030 00:00:00 GMT"}
+    with pytest.raises(TypeError, match="cannot keep <object"):
+        TaggedJSON.dumps({"a": object()})
