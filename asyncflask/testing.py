@@ -16,7 +16,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote, urlencode, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlencode, urljoin, urlsplit
 
 import anyio
 from starlette.types import Message, Scope
@@ -64,32 +64,11 @@ def build_request(
     :param json: a value to send as JSON.
     :param content_type: the type, where the body does not say it.
     """
-    base = urlsplit(base_url or "http://localhost/")
-    root = unquote(base.path).rstrip("/")
-    if "://" in path.partition("?")[0]:
-        base, root = urlsplit(path), ""
-        path = f"{base.path}?{base.query}"
-    path, _, own_query = path.partition("#")[0].partition("?")
-    query = query_string if query_string is not None else own_query
-    if isinstance(query, Mapping):
-        query = urlencode(query, doseq=True)
-    raw_query = query.encode() if isinstance(query, str) else query
+    base, root, raw_path, query = _target(path, base_url, query_string)
     body, guessed = encode_body(data, json)
-    fields = [
-        (name.lower().encode("latin-1"), str(value).encode("latin-1"))
-        for name, value in _pairs(headers or {})
-    ]
-    names = {name for name, _ in fields}
-    extra = {b"host": base.netloc, b"content-type": content_type or guessed}
+    said = {"host": base.netloc, "content-type": content_type or guessed}
     if body or method not in ("GET", "HEAD"):
-        extra[b"content-length"] = str(len(body))
-    fields += [
-        (name, value.encode("latin-1"))
-        for name, value in extra.items()
-        if value and name not in names
-    ]
-    port = base.port or (443 if base.scheme == "https" else 80)
-    raw_path = quote(root) + quote("/" + path.removeprefix("/"), safe=_PATH_SAFE)
+        said["content-length"] = str(len(body))
     scope: Scope = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -98,17 +77,48 @@ def build_request(
         "scheme": base.scheme,
         "path": unquote(raw_path),
         "raw_path": raw_path.encode(),
-        "query_string": raw_query,
+        "query_string": query,
         "root_path": root,
-        "headers": fields,
+        "headers": _fields(headers or (), said),
         "client": ("127.0.0.1", 50000),
-        "server": (base.hostname or "localhost", port),
+        "server": (
+            base.hostname or "localhost",
+            base.port or (443 if base.scheme == "https" else 80),
+        ),
     }
     return scope, body
 
 
-def _pairs(fields: Any) -> Iterable[tuple[str, Any]]:
-    return fields.items() if isinstance(fields, Mapping) else fields
+def _target(
+    path: str, base_url: str | None, query_string: Any
+) -> tuple[SplitResult, str, str, bytes]:
+    """Return base, prefix, percent-encoded path and query."""
+    base = urlsplit(base_url or "http://localhost/")
+    root = unquote(base.path).rstrip("/")
+    if "://" in path.partition("?")[0]:
+        base, root = urlsplit(path), ""
+        path = f"{base.path}?{base.query}"
+    path, _, query = path.partition("#")[0].partition("?")
+    if isinstance(query_string, Mapping):
+        query_string = urlencode(query_string, doseq=True)
+    if isinstance(query_string, bytes):
+        query_string = query_string.decode("utf-8", "surrogateescape")
+    raw_path = quote(root) + quote("/" + path.removeprefix("/"), safe=_PATH_SAFE)
+    whole = "&".join(filter(None, [query, query_string]))
+    return base, root, raw_path, whole.encode("utf-8", "surrogateescape")
+
+
+def _fields(
+    given: Mapping[str, str] | Iterable[tuple[str, str]], said: dict[str, str]
+) -> list[tuple[bytes, bytes]]:
+    """Return header fields as ASGI has them: the given ones count more."""
+    pairs = list(given.items() if isinstance(given, Mapping) else given)
+    names = {name.lower() for name, _ in pairs}
+    pairs += [(name, text) for name, text in said.items() if text and name not in names]
+    return [
+        (name.lower().encode("latin-1"), str(text).encode("latin-1"))
+        for name, text in pairs
+    ]
 
 
 def encode_body(data: Any, json: Any = ...) -> tuple[bytes, str]:
