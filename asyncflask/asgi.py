@@ -57,6 +57,7 @@ async def serve(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
     ctx = Calling(app, scope)
     ctx.context = contextvars.copy_context()
     ctx.context.run(_current.set, ctx)
+    hooked = False
     failure: BaseException | None = None
     try:
         match(ctx)
@@ -64,6 +65,7 @@ async def serve(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
         if ctx.rule is not None and ctx.rule is app.static_rule:
             response = await static_response(ctx)
         if response is None:
+            hooked = True
             if scope["method"] not in _BODILESS or announces_body(scope):
                 await take_body(ctx, receive)
             response = await ctx.carry(respond(ctx))
@@ -81,7 +83,7 @@ async def serve(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
             logger.error("%s failed: %s: %s", describe(ctx), type(exc).__name__, exc)
         raise
     finally:
-        if ctx.desk or ctx.body or app.teardown_request_funcs:
+        if hooked and (ctx.desk or ctx.body or app.teardown_request_funcs):
             await finish(ctx, failure or ctx.exception)
 
 

@@ -25,6 +25,7 @@ def folder(app: Flask, tmp_path):
 
 async def test_a_file_is_served_before_hooks_and_session(app, client, folder):
     app.before_request_funcs.append(lambda: "a hook ran")
+    app.teardown_request_funcs.append(lambda exc: pytest.fail("a hook ran"))
     got = await client.get("/static/style.css")
     assert (got.status_code, got.text) == (200, "0123456789")
     assert got.headers["content-type"] == "text/css; charset=utf-8"
