@@ -465,16 +465,24 @@ class Flask:
             pipeline.take_body(ctx, [body])
         return ctx
 
-    def test_request_context(self, path: str = "/", **options: Any) -> Calling:
+    def test_request_context(
+        self,
+        path: str = "/",
+        base_url: str | None = None,
+        query_string: Any = None,
+        **options: Any,
+    ) -> Calling:
         """Return a context for a made-up request, to be entered by hand.
 
         :param path: the path, with or without a query.
-        :param options: what :func:`asyncflask.testing.build_request` takes:
-            ``base_url query_string method data headers json``.
+        :param base_url: scheme, host and prefix.
+        :param query_string: the query, if it is not in the path.
+        :param options: what :func:`asyncflask.testing.build_request` takes
+            besides: ``method data headers json content_type``.
         """
         from .testing import build_request
 
-        scope, body = build_request(path, **options)
+        scope, body = build_request(path, base_url, query_string, **options)
         ctx = self.request_context(scope)
         pipeline.take_body(ctx, [body])
         return ctx
