@@ -19,7 +19,7 @@ from . import asgi, pipeline, sessions, templating
 from .calling import Calling, KindTable, answer
 from .context import current_context
 from .environ import build_scope
-from .pipeline import STAGES, Stages, stage
+from .pipeline import Stages, stage
 from .routing import Map
 from .rules import Rule
 from .workers import WorkerPool
@@ -57,6 +57,8 @@ class Flask:
         up beside it.
     """
 
+    #: show errors and reload templates; never on where strangers come by
+    debug: bool = False
     #: what ``request`` is an instance of
     request_class: type[Request] = Request
     #: what views' return values are turned into
@@ -97,8 +99,6 @@ class Flask:
     permanent_session_lifetime: timedelta = timedelta(days=31)
 
     def __init__(self, package_name: str) -> None:
-        #: show errors and reload templates; never on where strangers come by
-        self.debug = False
         #: the name the application was made with
         self.package_name = package_name
         #: the folder of that module or package
@@ -141,7 +141,12 @@ class Flask:
         object.__setattr__(self, name, value)
         if name == "static_path":
             self._route_static()
-        elif name in STAGES:
+        elif name in pipeline.DEFAULTS:
+            self.stages = Stages(self)
+
+    def __delattr__(self, name: str) -> None:
+        object.__delattr__(self, name)
+        if name in pipeline.DEFAULTS:
             self.stages = Stages(self)
 
     def _route_static(self) -> None:
@@ -189,7 +194,12 @@ class Flask:
                     f"add_url_rule({rule!r}) got neither endpoint nor view_func, so"
                     " the rule leads nowhere. Pass the endpoint as second argument."
                 )
-            endpoint = view_func.__name__
+            endpoint = getattr(view_func, "__name__", None)
+        if endpoint is None:
+            raise TypeError(
+                f"{view_func!r} has no name to serve as the endpoint of {rule!r}. Pass"
+                " one: endpoint='…'."
+            )
         options = {"methods": ("GET",), **options}
         self._add_options(options)
         if view_func is not None:
@@ -198,7 +208,11 @@ class Flask:
 
     def _add_options(self, options: dict[str, Any]) -> None:
         methods = options["methods"]
-        if isinstance(methods, str) or "OPTIONS" in {m.upper() for m in methods or ()}:
+        if methods is None or isinstance(methods, str):
+            return
+
+        methods = options["methods"] = [method.upper() for method in methods]
+        if "OPTIONS" in methods:
             return
 
         automatic = options.get("provide_automatic_options")
@@ -375,7 +389,7 @@ class Flask:
         on to :meth:`make_response`.
         """
         ctx = self._context("dispatch_request")
-        if ctx.rule is None and ctx.routing_exception is None:
+        if ctx.endpoint is None and ctx.routing_exception is None:
             pipeline.match(ctx)
         return ctx.by_hand(pipeline.dispatch_request(ctx))
 

@@ -16,7 +16,7 @@ import asyncio
 import contextvars
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -27,9 +27,17 @@ from . import static
 from .calling import Calling, within
 from .context import _current
 from .exceptions import ClientDisconnected, HTTPException
-from .forms import Body
+from .forms import Body, MultipartBody
 from .loops import in_asyncio
-from .pipeline import describe, expected_body, limits_for, match, respond, teardown
+from .pipeline import (
+    describe,
+    escaped,
+    expected_body,
+    limits_for,
+    match,
+    respond,
+    teardown,
+)
 from .wrappers import AppBody, FileBody, Response, as_bytes
 
 if TYPE_CHECKING:
@@ -60,7 +68,7 @@ async def serve(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
     hooked = False
     failure: BaseException | None = None
     try:
-        match(ctx)
+        ctx.context.run(match, ctx)
         response = None
         if ctx.rule is not None and ctx.rule is app.static_rule:
             response = await static_response(ctx)
@@ -80,11 +88,14 @@ async def serve(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
     except BaseException as exc:
         failure = exc
         if isinstance(exc, Exception):
-            logger.error("%s failed: %s: %s", describe(ctx), type(exc).__name__, exc)
+            what = escaped(f"{type(exc).__name__}: {exc}")
+            logger.error("%s failed: %s", describe(ctx), what)
         raise
     finally:
         if hooked and (ctx.desk or ctx.body or app.teardown_request_funcs):
             await finish(ctx, failure or ctx.exception)
+        ctx.closed = True
+        ctx.context = None  # it holds the variable that holds the request
 
 
 async def serve_other(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
@@ -168,6 +179,14 @@ class Intake:
         #: False once the last message has come
         self.more = True
 
+    @cached_property
+    def complete(self) -> anyio.Event:
+        """Set once the last message has come."""
+        event = anyio.Event()
+        if not self.more:
+            event.set()
+        return event
+
     async def next(self) -> bytes:
         """Return the next chunk, which may be empty.
 
@@ -178,6 +197,8 @@ class Intake:
             raise ClientDisconnected()
 
         self.more = message.get("more_body", False)
+        if not self.more and "complete" in self.__dict__:
+            self.complete.set()
         return message.get("body", b"")  # type: ignore[no-any-return]
 
     async def fill(self, body: Body) -> None:
@@ -241,15 +262,15 @@ class BodyStream:
     def __init__(self, body: UnreadBody, ctx: Calling, receive: Receive) -> None:
         self._body = body
         self._ctx = ctx
-        self._intake = Intake(receive)
+        self.intake = Intake(receive)
         self._outside = contextvars.copy_context()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
-        while self._intake.more:
-            chunk: bytes = await within(self._outside, self._intake.next())
+        while self.intake.more:
+            chunk: bytes = await within(self._outside, self.intake.next())
             if chunk:
                 self._body.feed(chunk)
                 return chunk
@@ -299,32 +320,44 @@ async def send_streamed(
     try:
         await send(start)
         if body is response.body:
-            await while_connected(partial(send_chunks, ctx, chunks, send), receive)
+            sending = partial(send_chunks, ctx, chunks, send)
+            await while_connected(sending, farewell(ctx, receive))
     finally:
         with anyio.CancelScope(shield=True):
             await ctx.carry(close_chunks(ctx, chunks))
     await send({"type": "http.response.body", "body": b""})
 
 
+def farewell(ctx: Calling, receive: Receive) -> Callable[[], Awaitable[None]]:
+    """Return what waits until the client has left.
+
+    Two readers would take the messages from each other, so it only begins when
+    an unread body has been read.
+    """
+
+    async def wait() -> None:
+        if isinstance(ctx.body, UnreadBody):
+            await ctx.body.stream.intake.complete.wait()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    return wait
+
+
 async def while_connected(
-    sending: Callable[[], Awaitable[None]], receive: Receive
+    sending: Callable[[], Awaitable[None]], gone: Callable[[], Awaitable[None]]
 ) -> None:
     """Send, and break off when the client leaves.
 
     :raises ClientDisconnected: when it has left.
     """
     await (_while_connected_asyncio if in_asyncio() else _while_connected_anyio)(
-        sending, receive
+        sending, gone
     )
 
 
-async def _disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
 async def _while_connected_asyncio(
-    sending: Callable[[], Awaitable[None]], receive: Receive
+    sending: Callable[[], Awaitable[None]], gone: Callable[[], Awaitable[None]]
 ) -> None:
     # asyncio's own cancel() comes once. A scope of anyio's would cancel, over and
     # over, whatever the body awaits to clean up.
@@ -333,7 +366,7 @@ async def _while_connected_asyncio(
 
     async def listen() -> None:
         nonlocal state
-        await _disconnect(receive)
+        await gone()
         if state == "sending" and sender is not None:
             state = "gone"
             sender.cancel()
@@ -353,13 +386,13 @@ async def _while_connected_asyncio(
 
 
 async def _while_connected_anyio(
-    sending: Callable[[], Awaitable[None]], receive: Receive
+    sending: Callable[[], Awaitable[None]], gone: Callable[[], Awaitable[None]]
 ) -> None:
     failure: Exception | None = None
 
     async def listen() -> None:
         nonlocal failure
-        await _disconnect(receive)
+        await gone()
         failure = ClientDisconnected()
         group.cancel_scope.cancel()
 
@@ -386,7 +419,11 @@ def chunks_of(body: Any) -> AsyncIterator[Any] | Iterator[Any]:
 
 
 def _each(body: Any) -> Iterator[Any]:
-    yield from body  # asked for its iterator in the thread that uses it
+    try:
+        yield from body  # asked for its iterator in the thread that uses it
+    finally:
+        if hasattr(body, "close"):
+            body.close()
 
 
 class FileChunks:
@@ -456,7 +493,7 @@ async def send_app(
     It gets the body once more from its start, and then whatever comes.
     """
     outside = contextvars.copy_context()
-    pending = [ctx.body.data] if ctx.body is not None else [b""]
+    pending = body_once_more(ctx)
     body: AppBody = response.body
 
     async def replay() -> Message:
@@ -468,7 +505,7 @@ async def send_app(
 
     async def add(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message = _merged(message, response, body.is_response)
+            message = _merged(message, response, body.status)
         elif ctx.scope["method"] == "HEAD":
             message = {**message, "body": b""}
         await within(outside, send(message))
@@ -480,9 +517,27 @@ async def _call_app(app: Any, scope: Scope, receive: Receive, send: Send) -> Non
     await app(scope, receive, send)
 
 
-def _merged(start: Message, response: Response, is_response: bool) -> Message:
+def body_once_more(ctx: Calling) -> list[bytes]:
+    """Return the body that was taken in, if it was, for an application to read.
+
+    :raises RuntimeError: when it was taken apart as a form.
+    """
+    if isinstance(ctx.body, UnreadBody):
+        return []
+
+    if isinstance(ctx.body, MultipartBody):
+        raise RuntimeError(
+            f"The endpoint {ctx.endpoint!r} hands a multipart form on to another"
+            " application, but the form was taken apart already. Add"
+            " stream_body=True to its rule, so that the body is left unread."
+        )
+    return [b"" if ctx.body is None else ctx.body.data]
+
+
+def _merged(start: Message, response: Response, status: int | None) -> Message:
     """Return the start of an application's response with what hooks changed."""
-    if is_response:
-        return {**start, "status": response.status_code}
+    if status is not None:
+        changed = response.status_code != status
+        return {**start, "status": response.status_code} if changed else start
 
     return {**start, "headers": [*start.get("headers", ()), *response.raw_headers]}

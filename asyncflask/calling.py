@@ -26,12 +26,11 @@ overrides, and a WSGI server.
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import functools
 import inspect
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from enum import Enum
 from threading import get_ident
 from typing import Any
@@ -46,8 +45,8 @@ from .loops import (
     this_loop,
     wait_through,
 )
-from .pipeline import teardown
-from .workers import Desk, Worker, adopt
+from .pipeline import opening, teardown
+from .workers import Call, Desk, Worker, adopt
 
 #: where a scope brings along the desk of the thread that plain code is to run in
 DESK = "asyncflask.desk"
@@ -56,6 +55,18 @@ _MUST_BE_AWAITED = (
     "{!r} is async, and was needed in the middle of plain code that the event loop"
     " would have to wait for; neither could go on. Await it instead: for templates"
     " with `await render_template_async(...)`, for contexts with `async with`."
+)
+
+
+_OVER = (
+    "Plain code of a request was to run when the request was over, and its thread"
+    " given back. Do it before the response is complete, or in a context of its"
+    " own: async with app.test_request_context(): ..."
+)
+
+#: True in tasks of the user's own, and in contexts entered by hand
+_apart: contextvars.ContextVar[bool] = contextvars.ContextVar(
+    "asyncflask.apart", default=False
 )
 
 
@@ -88,11 +99,6 @@ def kind_of(function: Callable[..., Any]) -> Kind:
             return GENERATOR
 
     return PLAIN
-
-
-def is_coroutine(function: Callable[..., Any]) -> bool:
-    """Say whether calling a callable gives a coroutine."""
-    return kind_of(function) is COROUTINE
 
 
 class KindTable(dict[Callable[..., Any], Kind]):
@@ -188,11 +194,17 @@ class Calling(RequestContext):
     """
 
     context: contextvars.Context | None = None
+    #: True when the request is over
+    closed = False
     side = LOOP
     #: where plain callables run, once one has been called
     desk: Desk | None = None
     _worker: Worker | None = None
     _loop: LoopHandle | None = None
+    #: the tasks of this request that wait for one of them to get a worker
+    _queue: list[Signal] | None = None
+    #: ends the async code that the worker waits for
+    _cancel_awaited: Callable[[], object] = bool
     #: True while the loop stands still and waits for the worker
     _loop_waits = False
 
@@ -206,7 +218,7 @@ class Calling(RequestContext):
     # ------------------------------------------------------------ the table
 
     def call(
-        self, function: Callable[..., Any], *args: Any, **kwargs: Any
+        self, function: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> Awaitable[Any]:
         """Call plain or async code where it belongs; await the result."""
         try:
@@ -231,8 +243,12 @@ class Calling(RequestContext):
         if kind is COROUTINE:
             return await self._await(functools.partial(function, *args, **kwargs))
 
-        await self.to_thread()
-        rv = function(*args, **kwargs)
+        bound = functools.partial(function, *args, **kwargs)
+        if _apart.get():
+            rv = await self._hop(bound)
+        else:
+            await self.to_thread()
+            rv = bound()
         # A plain decorator round an async view returns its coroutine.
         if isinstance(rv, Coroutine):
             return await self._await(lambda: rv)
@@ -243,7 +259,8 @@ class Calling(RequestContext):
         if self.side is DIRECT:
             return self.run_on_loop(function)
 
-        await self.to_loop()
+        if not _apart.get():
+            await self.to_loop()
         return await function()
 
     async def to_thread(self) -> None:
@@ -307,7 +324,7 @@ class Calling(RequestContext):
         self.side = THREAD
         desk.submit(functools.partial(visit.run, step, signal))
         try:
-            await wait_through(signal)
+            await wait_through(signal, lambda: self._cancel_awaited())
         finally:
             self.side = LOOP
         if visit.error is not None:
@@ -315,27 +332,65 @@ class Calling(RequestContext):
 
         return visit
 
+    async def _hop(self, function: Callable[[], Any]) -> Any:
+        """Call a plain function in the worker for a task of the user's own.
+
+        Such a task has a context of its own and cannot move; it waits here.
+        """
+        desk = self.desk or await self._engage()
+        signal = new_signal()
+        call = Call(function, signal.set)
+        desk.submit(call)
+        await wait_through(signal)
+        return call.result()
+
     async def _engage(self) -> Desk:
         """Take a worker for the rest of the request."""
-        self._loop = this_loop()
-        self.desk = self.scope.get(DESK)
-        if self.desk is None:
-            self._worker = await self.app.workers.acquire()
-            self.desk = self._worker.desk
-        return self.desk
+        desk = self._known_desk()
+        if desk is not None:
+            return desk
 
-    def _engage_now(self) -> Desk:
-        """Do the same without waiting."""
-        self._loop = this_loop()
-        self.desk = self.scope.get(DESK)
+        if self._queue is not None:  # another task of the request is in line already
+            signal = new_signal()
+            self._queue.append(signal)
+            await signal.wait()
+            return await self._engage()
+
+        queue: list[Signal] = []
+        self._queue = queue
+        try:
+            worker = await self.app.workers.acquire()
+        finally:
+            self._queue = None
+            for signal in queue:
+                signal.set()
+        if self.closed:
+            self.app.workers.release(worker)
+            raise RuntimeError(_OVER)
+
+        self._worker, self.desk = worker, worker.desk
+        return worker.desk
+
+    def _known_desk(self) -> Desk | None:
+        """Return the desk of this request, of its caller, or of the outer context.
+
+        :raises RuntimeError: when the request is over.
+        """
+        if self.closed:
+            raise RuntimeError(_OVER)
+
+        self._loop = self._loop or this_loop()
+        outer = self._outer[0] if self._outer else None
         if self.desk is None:
-            self._worker = self.app.workers.acquire_now()
-            self.desk = self._worker.desk
+            self.desk = self.scope.get(DESK)
+        if self.desk is None and isinstance(outer, Calling):
+            self.desk = outer.desk if outer.app is self.app else None
         return self.desk
 
     def dismiss(self) -> None:
-        """Give the worker back, if there is one."""
-        self.desk = None
+        """End the request: its worker is given back and no other is taken."""
+        self.closed = True
+        self.context = self.desk = None
         if self._worker is not None:
             worker, self._worker = self._worker, None
             self.app.workers.release(worker)
@@ -358,24 +413,47 @@ class Calling(RequestContext):
         """Call plain or async code in the middle of plain code.
 
         Where that is the event loop itself, in an async view, a plain callable
-        still runs in the request's worker, and the loop waits for it.
+        still runs in the request's worker, and the loop waits for it. When all
+        workers are lent, it gets a thread for this one call.
 
         :raises RuntimeError: for async code in an async view.
         """
-        bound = functools.partial(function, *args)
-        if self.in_plain_code:
-            return (
-                self.run_on_loop(bound) if kind_of(function) is COROUTINE else bound()
-            )
+        bound, is_async = functools.partial(function, *args), kind_of(function)
+        if self.in_plain_code and is_async is COROUTINE:
+            return self.run_on_loop(bound)
 
-        if kind_of(function) is COROUTINE:
+        if self.in_plain_code and not self._is_elsewhere:
+            return bound()
+
+        if is_async is COROUTINE:
             raise RuntimeError(_MUST_BE_AWAITED.format(function))
 
         self._loop_waits = True
         try:
-            return (self.desk or self._engage_now()).run(bound)
+            return self._run_in_worker(bound)
         finally:
             self._loop_waits = False
+
+    @property
+    def _is_elsewhere(self) -> bool:
+        """True in a thread of the user's own while the request's worker is idle."""
+        desk = self.desk
+        return desk is not None and self.side is LOOP and desk.thread_id != get_ident()
+
+    def _run_in_worker(self, function: Callable[[], Any]) -> Any:
+        desk = self.desk or self._known_desk()
+        if desk is not None:
+            return desk.run(function)
+
+        worker, to_keep = self.app.workers.acquire_now()
+        if to_keep:
+            self._worker, self.desk = worker, worker.desk
+            return worker.desk.run(function)
+
+        try:
+            return worker.desk.run(function)
+        finally:
+            self.app.workers.release(worker)
 
     def run_on_loop(self, function: Callable[[], Awaitable[Any]]) -> Any:
         """Run an async function from plain code, and wait for its result.
@@ -392,13 +470,18 @@ class Calling(RequestContext):
 
         here = self.desk is not None and self.desk.thread_id == get_ident()
         desk = self.desk if self.desk is not None and here else Desk()
-        outer = self.side, self.context, self.desk
-        self.side, self.context, self.desk = LOOP, contextvars.copy_context(), desk
+        outer = self.side, self.context, self.desk, self._cancel_awaited
+        inner = contextvars.copy_context()
+        self.side, self.context, self.desk = LOOP, inner, desk
+
+        def started(cancel: Callable[[], object]) -> None:
+            self._cancel_awaited = cancel
+
         try:
-            return desk.wait_for(lambda: self.carry(_await(function())), loop)
+            return desk.wait_for(lambda: self.carry(_await(function())), loop, started)
         finally:
-            adopt(self.context)
-            self.side, self.context, self.desk = outer
+            adopt(inner)
+            self.side, self.context, self.desk, self._cancel_awaited = outer
 
     # ------------------------------------------------------- stages, by hand
 
@@ -413,35 +496,33 @@ class Calling(RequestContext):
     async def awaited(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine of the pipeline for a coroutine of the user.
 
-        Whatever it moves to, the user's one goes on on the loop.
+        Whatever it moves to, the user's one goes on on the loop. One that was
+        started as a task of its own, or in a context entered by hand, does not
+        move at all; its plain callables are waited for.
         """
-        if self.context is None:  # no driver: a context entered by hand
-            with self._own_context():
-                return await self.carry(coroutine)
-
-        if self.side is THREAD:
-            raise RuntimeError(
-                "A stage was awaited while plain code of the same request runs in its"
-                " worker. The stages of one request run one after the other."
-            )
-        try:
-            self.context.run(bool)
-        except RuntimeError:  # it is entered already: this coroutine is carried
+        if self._is_carried:
             try:
                 return await coroutine
             finally:
                 await self.to_loop()
 
-        return await self.carry(coroutine)
-
-    @contextlib.contextmanager
-    def _own_context(self) -> Iterator[None]:
-        self.context = contextvars.copy_context()
+        token = _apart.set(True)
         try:
-            yield
+            return await coroutine
         finally:
-            adopt(self.context)
-            self.context = None
+            _apart.reset(token)
+
+    @property
+    def _is_carried(self) -> bool:
+        """True in the one coroutine that lives through the request."""
+        if self.context is None or self.side is THREAD:
+            return False
+
+        try:
+            self.context.run(bool)
+        except RuntimeError:  # it is entered already
+            return True
+        return False
 
     def drive(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine of the pipeline to its end, here and now."""
@@ -462,6 +543,11 @@ class Calling(RequestContext):
 
     def __enter__(self) -> Calling:
         self.push()
+        try:
+            self.drive(opening(self))
+        except BaseException:
+            self._leave()
+            raise
         return self
 
     def __exit__(self, kind: Any, exc: BaseException | None, tb: Any) -> None:
@@ -472,6 +558,11 @@ class Calling(RequestContext):
 
     async def __aenter__(self) -> Calling:
         self.push()
+        try:
+            await self.awaited(opening(self))
+        except BaseException:
+            self._leave()
+            raise
         return self
 
     async def __aexit__(self, kind: Any, exc: BaseException | None, tb: Any) -> None:

@@ -324,6 +324,9 @@ class Accept:
         """Iterate over the choices, best first."""
         return (item.value for item in self._items)
 
+    def __getitem__(self, offer: str) -> float:
+        return self.quality(offer)
+
     def __contains__(self, offer: str) -> bool:
         return self.quality(offer) > 0
 

@@ -65,6 +65,9 @@ class HTTPException(Exception):
         super().__init__(description)
         if code is not None:
             self.code = code
+        if description is None:
+            description = _standard_description(self.code)
+        #: the sentence that the page shows, not escaped
         self.description = description
         self.response = response
         self.headers: dict[str, str] = dict(headers or ())
@@ -76,10 +79,7 @@ class HTTPException(Exception):
 
     def get_description(self) -> str:
         """Return the sentence that the page shows, not yet escaped."""
-        if self.description is not None:
-            return self.description
-
-        return _standard_description(self.code)
+        return self.description
 
     def get_body(self) -> str:
         """Return the page: HTML, everything in it escaped."""
@@ -332,8 +332,14 @@ def abort(code: int | Any, description: str | None = None) -> NoReturn:
     :raises HTTPException: always, unless the code is not one.
     :raises LookupError: for a number that is no error code.
     """
-    if not isinstance(code, int):
+    if hasattr(code, "status_code"):
         raise HTTPException(description, code, code=code.status_code)
+
+    if not isinstance(code, int):
+        raise TypeError(
+            f"abort({code!r}) was called; it takes an error code or a response. Write"
+            " abort(404), or abort(response)."
+        )
 
     if not 400 <= code <= 599:
         raise LookupError(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import io
 import tempfile
+from functools import cached_property
 from typing import IO, Any, ClassVar, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -82,7 +83,7 @@ class Body:
         """The body as it came; empty if it was taken apart as a form."""
         return b""
 
-    @property
+    @cached_property
     def stream(self) -> Any:
         """The body as an open file; empty if it was taken apart as a form."""
         return io.BytesIO(self.data)
@@ -148,7 +149,7 @@ class RawBody(Body):
             self._chunks[:] = [b"".join(self._chunks)]
         return self._chunks[0]
 
-    @property
+    @cached_property
     def stream(self) -> Any:
         """The body as an open file."""
         return io.BytesIO(self.data) if self._file is None else self._file

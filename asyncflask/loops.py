@@ -36,8 +36,11 @@ class LoopHandle(Protocol):
     def is_here(self) -> bool:
         """Say whether it is the loop of this very thread."""
 
-    def start(self, function: Callable[[], Awaitable[Any]]) -> None:
-        """Start an async function there; it must not raise."""
+    def start(self, function: Callable[[], Awaitable[Any]]) -> Callable[[], None]:
+        """Start an async function there, which must not raise.
+
+        Return what cancels it, from any thread.
+        """
 
 
 class AsyncioSignal:
@@ -107,16 +110,22 @@ class AsyncioHandle:
         """Say whether it is the loop of this very thread."""
         return in_asyncio() and asyncio.get_running_loop() is self.loop
 
-    def start(self, function: Callable[[], Awaitable[Any]]) -> None:
+    def start(self, function: Callable[[], Awaitable[Any]]) -> Callable[[], None]:
         """Start an async function there, in a copy of this thread's context."""
         context = contextvars.copy_context()
+        started: list[asyncio.Task[None]] = []
 
         def start() -> None:
             task = self.loop.create_task(_awaited(function), context=context)
+            started.append(task)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
+        def cancel() -> None:
+            self.loop.call_soon_threadsafe(lambda: started[0].cancel())
+
         self.loop.call_soon_threadsafe(start)
+        return cancel
 
 
 class TrioHandle:
@@ -133,16 +142,22 @@ class TrioHandle:
 
         return in_loop() and trio.lowlevel.current_trio_token() is self.token
 
-    def start(self, function: Callable[[], Awaitable[Any]]) -> None:
+    def start(self, function: Callable[[], Awaitable[Any]]) -> Callable[[], None]:
         """Start an async function there, in a copy of this thread's context."""
         import trio
 
         context = contextvars.copy_context()
+        scope = trio.CancelScope()
+
+        async def run() -> None:
+            with scope:
+                await function()
 
         def start() -> None:
-            trio.lowlevel.spawn_system_task(_awaited, function, context=context)
+            trio.lowlevel.spawn_system_task(run, context=context)
 
         self.token.run_sync_soon(start)
+        return lambda: self.token.run_sync_soon(scope.cancel)
 
 
 async def _awaited(function: Callable[[], Awaitable[Any]]) -> None:
@@ -182,15 +197,18 @@ def new_signal() -> Signal:
     return AsyncioSignal() if in_asyncio() else TrioSignal()
 
 
-async def wait_through(signal: Signal) -> None:
+async def wait_through(signal: Signal, cancelled: Callable[[], object] = bool) -> None:
     """Wait for a signal from a thread, also when this task is cancelled.
 
     A thread cannot be interrupted, and what it works on must not be torn down
     under its hands; so the cancellation is raised when the thread is done.
+
+    :param cancelled: called then, to end what the thread waits for.
     """
     try:
         await signal.wait()
     except anyio.get_cancelled_exc_class():
+        cancelled()
         with anyio.CancelScope(shield=True):
             await _wait_again(signal)
         raise
@@ -247,13 +265,20 @@ class _ProcessLoop:
             thread.join(timeout=5)
 
 
-_process_loop = _ProcessLoop()
+_process_loops = [_ProcessLoop()]
 
 
 def process_loop() -> AsyncioHandle:
     """Return a handle on the loop of this process, started on first need.
 
     It lives in a thread of its own until the interpreter exits; a process
-    that was forked off starts its own.
+    that was forked off starts its own. Code that runs on it already gets
+    another, since it could not wait for itself.
     """
-    return _process_loop.handle()
+    for loop in _process_loops:
+        handle = loop.handle()
+        if not handle.is_here():
+            return handle
+
+    _process_loops.append(_ProcessLoop())
+    return _process_loops[-1].handle()

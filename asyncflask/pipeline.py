@@ -80,6 +80,11 @@ async def respond(ctx: Calling) -> Response:
     try:
         if app.after_request_funcs or ctx.has_session or stages.processes:
             response = await stages.process_response(ctx, response)
+            if not isinstance(response, Response):
+                raise TypeError(
+                    f"process_response returned {response!r}; it must return a"
+                    " response. End it with: return response"
+                )
         return response
     except Exception as exc:
         rescued = await rescue(ctx, exc)
@@ -91,30 +96,19 @@ async def respond(ctx: Calling) -> Response:
 # ----------------------------------------------------------- the table of stages
 
 
+#: the default of each stage, a method of the application
+DEFAULTS: dict[str, Callable[..., Any]] = {}
+
+
 def stage(method: F) -> F:
-    """Mark a method of the application as the default of its stage."""
-    method.__default_stage__ = True  # type: ignore[attr-defined]
+    """Register a method of the application as the default of its stage."""
+    DEFAULTS[method.__name__] = method
     return method
 
 
 def is_overridden(app: Flask, name: str) -> bool:
     """Say whether an application has a stage of its own in place of the default."""
-    return not hasattr(getattr(app, name), "__default_stage__")
-
-
-#: the methods of an application that are stages, or are called by one
-STAGES = frozenset(
-    (
-        "match_request",
-        "open_session",
-        "save_session",
-        "preprocess_request",
-        "dispatch_request",
-        "make_response",
-        "process_response",
-        "update_template_context",
-    )
-)
+    return getattr(getattr(app, name), "__func__", None) is not DEFAULTS[name]
 
 
 class Stages:
@@ -158,13 +152,11 @@ def match(ctx: Calling) -> None:
     """Find the rule for a request, or keep the error that says there is none."""
     scope, url_map = ctx.scope, ctx.app.url_map
     path = application_path(scope) if scope.get("root_path") else scope["path"]
-    found = url_map.find(path, scope["method"])
-    if found is None:
-        try:
-            found = ctx.url_adapter.match_rule()
-        except HTTPException as exc:
-            ctx.routing_exception = exc
-            return
+    try:
+        found = url_map.find(path, scope["method"]) or ctx.url_adapter.match_rule()
+    except Exception as exc:  # a converter's own error included
+        ctx.routing_exception = exc
+        return
 
     ctx.rule, ctx.view_args = found
     ctx.endpoint = ctx.rule.endpoint
@@ -187,7 +179,7 @@ def expected_body(ctx: Calling) -> Body:
     :raises RequestEntityTooLarge: when it announces too much.
     :raises BadRequest: when it cannot be read.
     """
-    fields = dict(ctx.scope["headers"])
+    fields = dict(reversed(ctx.scope["headers"]))  # the first of a name counts
     limits = limits_for(ctx)
     length = fields.get(b"content-length", b"")
     limit = limits.content_length
@@ -217,6 +209,7 @@ async def opening(ctx: Calling) -> None:
         else:
             ctx.routed(endpoint, values)
     if app.stages.opens_sessions:
+        ctx.session = None  # which it stays if opening it fails
         ctx.session = await ctx.call(app.open_session, ctx.request)
 
 
@@ -260,13 +253,12 @@ def is_automatic(rule: Rule | None) -> bool:
 
 def automatic_options(ctx: Calling) -> Response:
     """Answer OPTIONS with the methods of the URL (RFC 9110, section 9.3.7)."""
-    url_map, path = ctx.app.url_map, application_path(ctx.scope)
+    adapter, methods = ctx.url_adapter, set(ctx.rule.methods or () if ctx.rule else ())
     try:
-        url_map.match(path, "")
+        adapter.map.match(application_path(ctx.scope), "", adapter.subdomain())
     except MethodNotAllowed as exc:
-        return ctx.app.response_class("", headers=exc.headers)
-
-    raise RuntimeError(f"a rule of {path!r} answers to a method without a name")
+        methods.update(exc.allowed)
+    return ctx.app.response_class("", headers={"Allow": ", ".join(sorted(methods))})
 
 
 async def dispatch_request(ctx: Calling) -> Any:
@@ -302,7 +294,7 @@ async def handle_exception(ctx: Calling, exc: Exception) -> tuple[bool, Any]:
     else goes to the handler for 500, except in debug mode.
     """
     if isinstance(exc, starlette.exceptions.HTTPException):
-        exc = from_starlette(exc)
+        exc = from_starlette(ctx.app, exc)
     if isinstance(exc, RequestRedirect):
         return True, exc
 
@@ -341,8 +333,11 @@ def find_handler(app: Flask, exc: Exception) -> Callable[..., Any] | None:
     return None
 
 
-def from_starlette(exc: starlette.exceptions.HTTPException) -> HTTPException:
-    """Return Starlette's HTTP error as one of ours."""
+def from_starlette(app: Flask, exc: starlette.exceptions.HTTPException) -> Exception:
+    """Return Starlette's HTTP error as one of ours, unless its class is handled."""
+    if any(cls in app.error_handlers for cls in type(exc).__mro__[:-3]):
+        return exc
+
     ours = HTTPException(exc.detail, code=exc.status_code, headers=exc.headers)
     ours.__cause__ = exc
     return ours
@@ -355,9 +350,12 @@ def log_exception(ctx: Calling, exc: BaseException) -> None:
 
 def describe(ctx: Calling) -> str:
     """Return method and path for the log, control characters escaped."""
-    return f"{ctx.scope['method']} {ctx.scope['path']}".encode("unicode_escape").decode(
-        "ascii"
-    )
+    return escaped(f"{ctx.scope['method']} {ctx.scope['path']}")
+
+
+def escaped(text: str) -> str:
+    """Return a text as one line of the log."""
+    return text.encode("unicode_escape").decode("ascii")
 
 
 # ------------------------------------------------------- what views may return
@@ -460,7 +458,7 @@ def _is_asgi(rv: Any) -> bool:
 def _from_app(cls: type[Response], app: Any) -> Response:
     response = cls()
     response.raw_headers.clear()
-    response.body = AppBody(app, is_response=False)
+    response.body = AppBody(app)
     return response
 
 
@@ -472,8 +470,8 @@ def _not_a_response(rv: Any, endpoint: str | None) -> str:
             " statement? Return text, a dict, a response, or a tuple of them."
         )
     return (
-        f"{who} returned {rv!r}, a {type(rv).__name__}. A view returns str, bytes,"
-        " dict, list, a tuple, a generator, a response or an ASGI application."
+        f"{who} returned {rv!r}, of type {type(rv).__name__}. A view returns str,"
+        " bytes, dict, list, a tuple, a generator, a response or an ASGI application."
     )
 
 
@@ -521,13 +519,20 @@ def _state(session: Any) -> tuple[bool, int] | None:
 
 async def teardown(ctx: Calling, exc: BaseException | None) -> None:
     """Run the teardown functions, the last registered first, come what may."""
+    interruption: BaseException | None = None
     for function in reversed(ctx.app.teardown_request_funcs):
         try:
             await ctx.call(function, exc)
-        except Exception as failure:
+        except GeneratorExit:
+            raise
+        except BaseException as failure:
+            if not isinstance(failure, Exception):
+                interruption = interruption or failure
             logger.error(
                 "The teardown function %r failed after %s",
                 function,
                 describe(ctx),
                 exc_info=failure,
             )
+    if interruption is not None:
+        raise interruption

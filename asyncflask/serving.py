@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from .app import Flask
 
 
+#: what uvicorn does with more than one process, and what run() says itself
+NOT_HERE = {"app", "host", "port", "reload", "workers"}
 #: seconds that open requests get to finish after Ctrl-C
 GRACE = 3
 
@@ -60,7 +62,7 @@ def check_options(options: dict[str, Any]) -> None:
 
     :raises TypeError: when there is one.
     """
-    known = set(inspect.signature(uvicorn.Config).parameters) - {"app", "host", "port"}
+    known = set(inspect.signature(uvicorn.Config).parameters) - NOT_HERE
     for name in options.keys() - known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else "see uvicorn.Config for those."

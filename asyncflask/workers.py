@@ -17,6 +17,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable
+from queue import SimpleQueue
 from typing import Any
 
 from .loops import LoopHandle, new_signal
@@ -25,39 +26,46 @@ Job = Callable[[], object]
 
 
 class Desk:
-    """Where a thread waits for its next job, one at a time.
+    """Where a thread waits for its next job.
 
-    Whoever holds the thread submits a job only when the last one is done, so
-    one slot and one lock will do. A thread that waits for something itself may
-    sit down at its desk again meanwhile, and so serve what it waits for.
+    A thread that waits for something itself may sit down at its desk again
+    meanwhile, and so serve what it waits for.
     """
 
     def __init__(self) -> None:
         #: the thread that works here
         self.thread_id: int | None = None
-        self._job: Job | None = None
-        self._empty = threading.Lock()
-        self._empty.acquire()
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
 
     def submit(self, job: Job | None) -> None:
-        """Hand over the next job; None ends the work."""
-        self._job = job
-        self._empty.release()
+        """Hand over a job; None only makes the thread look up."""
+        self._jobs.put(job)
 
-    def work(self) -> None:
-        """Do the jobs as they come, until there are to be no more."""
+    def work(self, until: Callable[[], bool]) -> None:
+        """Do the jobs as they come, until a condition holds."""
         self.thread_id = threading.get_ident()
-        while True:
-            self._empty.acquire()
-            job, self._job = self._job, None  # a job may hold a whole request
-            if job is None:
-                return
+        while not until():
+            job = self._jobs.get()
+            if job is not None:
+                job()
+            del job  # it may hold a whole request
 
-            job()
-            del job
+    def wait_for(
+        self,
+        function: Callable[[], Awaitable[Any]],
+        loop: LoopHandle,
+        started: Callable[[Job], object] = id,
+    ) -> Any:
+        """Run an async function on a loop, and work here until it is done.
 
-    def wait_for(self, function: Callable[[], Awaitable[Any]], loop: LoopHandle) -> Any:
-        """Run an async function on a loop, and work here until it is done."""
+        :param started: gets a function that cancels it.
+        :raises RuntimeError: in the thread of that very loop.
+        """
+        if loop.is_here():
+            raise RuntimeError(
+                f"{function!r} was to be waited for in the thread of the event loop"
+                " that runs it, which would never end. Await it instead."
+            )
         outcome = Outcome()
 
         async def run() -> None:
@@ -66,10 +74,11 @@ class Desk:
             except BaseException as exc:
                 outcome.error = exc
             finally:
+                outcome.is_there = True
                 self.submit(None)
 
-        loop.start(run)
-        self.work()
+        started(loop.start(run))
+        self.work(lambda: outcome.is_there)
         return outcome.get()
 
     def run(self, function: Callable[[], Any]) -> Any:
@@ -77,26 +86,40 @@ class Desk:
 
         Context variables go there and come back.
         """
-        context = contextvars.copy_context()
-        outcome, done = Outcome(), threading.Event()
-
-        def job() -> None:
-            try:
-                outcome.value = context.run(function)
-            except BaseException as exc:
-                outcome.error = exc
-            finally:
-                done.set()
-
-        self.submit(job)
+        done = threading.Event()
+        call = Call(function, done.set)
+        self.submit(call)
         done.wait()
-        adopt(context)
-        return outcome.get()
+        return call.result()
+
+
+class Call:
+    """A call of a plain function at a desk, in a copy of the caller's context."""
+
+    def __init__(self, function: Callable[[], Any], done: Callable[[], object]) -> None:
+        self._context = contextvars.copy_context()
+        self._function = function
+        self._done = done
+        self._outcome = Outcome()
+
+    def __call__(self) -> None:
+        try:
+            self._outcome.value = self._context.run(self._function)
+        except BaseException as exc:
+            self._outcome.error = exc
+        finally:
+            self._done()
+
+    def result(self) -> Any:
+        """Return what it returned, or raise; take over its context variables."""
+        adopt(self._context)
+        return self._outcome.get()
 
 
 class Outcome:
     """What came of a call in another thread."""
 
+    is_there = False
     value: Any = None
     error: BaseException | None = None
 
@@ -125,10 +148,16 @@ class Worker(threading.Thread):
     def __init__(self, name: str) -> None:
         super().__init__(name=name, daemon=True)
         self.desk = Desk()
+        self._is_done = False
 
     def run(self) -> None:
         """Work until told to stop."""
-        self.desk.work()
+        self.desk.work(lambda: self._is_done)
+
+    def stop(self) -> None:
+        """Let the thread end when its jobs are done."""
+        self._is_done = True
+        self.desk.submit(None)
 
 
 class _Ticket:
@@ -180,14 +209,21 @@ class WorkerPool:
 
         return ticket.worker
 
-    def acquire_now(self) -> Worker:
-        """Return a worker without waiting, over the limit if all are lent."""
+    def acquire_now(self) -> tuple[Worker, bool]:
+        """Return a worker without waiting, and whether it may be kept.
+
+        When all are lent it is one over the limit, to be given back at once.
+        """
         with self._lock:
+            worker = self._take(self._limit())
+            if worker is not None:
+                return worker, True
+
             worker = self._take(len(self._lent) + 1)
         if worker is None:
             raise RuntimeError("a new worker was refused below its own limit")
 
-        return worker
+        return worker, False
 
     def _take(self, limit: int) -> Worker | None:
         if self._pid != os.getpid():  # threads do not survive a fork
@@ -208,7 +244,7 @@ class WorkerPool:
 
     def _give_up(self, ticket: _Ticket) -> None:
         with self._lock:
-            if ticket.worker is None:
+            if ticket in self._waiting:
                 self._waiting.remove(ticket)
         if ticket.worker is not None:
             self.release(ticket.worker)
@@ -221,9 +257,10 @@ class WorkerPool:
                 ticket.worker = worker
                 if ticket.signal.set():
                     return
+                ticket.worker = None  # its loop has gone
             self._lent.discard(worker)
             if self._closed or len(self._idle) + len(self._lent) >= self._limit():
-                worker.desk.submit(None)
+                worker.stop()
             else:
                 self._idle.append(worker)
 
@@ -247,4 +284,4 @@ class WorkerPool:
 
 def _stop_all(workers: list[Worker]) -> None:
     for worker in workers:
-        worker.desk.submit(None)
+        worker.stop()

@@ -9,6 +9,7 @@ an iterator, a file or another application. Nothing here waits or sends.
 from __future__ import annotations
 
 import functools
+import io
 from collections.abc import (
     AsyncIterable,
     Callable,
@@ -289,7 +290,8 @@ class Request(Target):
     @cached_property
     def environ(self) -> MutableMapping[str, Any]:
         """The request as a WSGI environ (PEP 3333), made on demand."""
-        return build_environ(self.scope, self.path, self.body.stream)
+        stream = self._body.stream if self._body_error is None else io.BytesIO()
+        return build_environ(self.scope, self.path, stream)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.method} {self.path!r}>"
@@ -317,12 +319,12 @@ class AppBody(NamedTuple):
     """A body that is an ASGI application, which sends its own start.
 
     :ivar app: the application.
-    :ivar is_response: True if status and header fields of the response are
-        those of the application itself (a Starlette response).
+    :ivar status: the status the application itself has; None if it is not known
+        before it starts. Its header fields are shared in the former case.
     """
 
     app: ASGIApp
-    is_response: bool
+    status: int | None = None
 
 
 def _full_type(mimetype: str) -> str:
@@ -349,10 +351,10 @@ def as_bytes(chunk: Any) -> bytes:
     if isinstance(chunk, str):
         return chunk.encode()
 
-    if isinstance(chunk, bytes):
+    if type(chunk) is bytes:
         return chunk
 
-    if isinstance(chunk, bytearray | memoryview):
+    if isinstance(chunk, bytes | bytearray | memoryview):
         return bytes(chunk)
 
     raise TypeError(
@@ -664,7 +666,7 @@ def adopt_starlette(
     if type(response).__call__ is _SIMPLE_CALL and response.background is None:
         ours.body = bytes(response.body)
     else:
-        ours.body = AppBody(response, is_response=True)
+        ours.body = AppBody(response, response.status_code)
     return ours
 
 

@@ -91,6 +91,52 @@ async def test_rules_can_be_added_in_the_way_of_0_1(app: Flask, client):
     assert (await client.get("/other")).text == "other"
 
 
+async def test_a_value_may_have_any_name(app: Flask, client):
+    @app.route("/<function>/<self>/<args>")
+    def view(function, self, args):
+        return f"{function} {self} {args}"
+
+    assert (await client.get("/a/b/c")).text == "a b c"
+
+
+async def test_methods_may_come_from_a_generator_or_be_all(app: Flask, client):
+    app.provide_automatic_options = True
+    methods = (method for method in ("get", "post"))
+    app.add_url_rule("/some", "some", lambda: request.method, methods=methods)
+    app.add_url_rule("/all", "all", lambda: request.method, methods=None)
+    assert (await client.post("/some")).text == "POST"
+    allowed = (await client.options("/some")).headers["allow"]
+    assert allowed == "GET, HEAD, OPTIONS, POST"
+    assert (await client.open("/all", method="FOO")).text == "FOO"
+
+
+def test_a_view_without_a_name_needs_an_endpoint():
+    with pytest.raises(TypeError, match="Pass one: endpoint="):
+        Flask(__name__).route("/")(functools.partial(print))
+
+
+async def test_a_stage_is_overridden_whatever_it_is_made_with(app: Flask, client):
+    from unittest import mock
+
+    app.add_url_rule("/", "view", lambda: "view")
+
+    @functools.wraps(app.process_response)
+    def timed(response):
+        response.headers["X-Timed"] = "1"
+        return response
+
+    def patched():
+        return "patched"
+
+    app.process_response = timed
+    assert (await client.get("/")).headers["x-timed"] == "1"
+    del app.process_response
+    assert "x-timed" not in (await client.get("/")).headers
+    with mock.patch.object(app, "dispatch_request", new=patched):
+        assert (await client.get("/")).text == "patched"
+    assert (await client.get("/")).text == "view"
+
+
 async def test_a_route_decorator_may_be_kept_and_used_twice(app: Flask, client):
     both = app.route("/twice", endpoint="named")
 
@@ -157,8 +203,13 @@ async def test_subdomains_choose_among_rules(app: Flask, client):
     def index():
         return "index"
 
+    app.add_url_rule("/auto", "auto", subdomain="api", provide_automatic_options=True)
+
     async def ask(host):
         return await client.get("/", base_url=f"http://{host}/")
+
+    answer = await client.options("/auto", base_url="http://api.example.com/")
+    assert answer.headers["allow"] == "GET, HEAD, OPTIONS"
 
     assert (await ask("example.com")).text == "index"
     assert (await ask("api.example.com")).text == "http://ann.example.com/"

@@ -16,7 +16,14 @@ import anyio.to_thread
 import httpx
 import pytest
 
-from asyncflask import Flask, g, render_template_string, request, session
+from asyncflask import (
+    Flask,
+    g,
+    render_template_string,
+    render_template_string_async,
+    request,
+    session,
+)
 from asyncflask.calling import Kind, kind_of
 
 from .server import served
@@ -564,6 +571,199 @@ def test_applications_are_collectable():
     del app, view
     gc.collect()
     assert [ref() for ref in dead] == [None] * 20
+
+
+async def test_a_task_that_outlives_its_request_takes_no_worker():
+    app = Flask(__name__)
+    app.context_processor(lambda: {"x": 1})
+    over = asyncio.Event()
+    tasks = []
+
+    @app.route("/")
+    async def view():
+        async def late(render):
+            await over.wait()
+            rendered = render("{{ x }}")
+            return await rendered if asyncio.iscoroutine(rendered) else rendered
+
+        renders = render_template_string, render_template_string_async
+        tasks.extend(asyncio.ensure_future(late(render)) for render in renders)
+        return "done"
+
+    async with asgi(app) as client:
+        assert (await client.get("/")).text == "done"
+    over.set()
+    for task in tasks:
+        with pytest.raises(RuntimeError, match="the request was over"):
+            await task
+    assert app.workers.stats()["lent"] == 0
+
+
+async def test_tasks_of_one_request_may_render_at_once():
+    app = Flask(__name__)
+    app.worker_threads = 1
+    threads = set()
+
+    @app.context_processor
+    def processor():
+        threads.add(threading.get_ident())
+        return {"x": 1}
+
+    @app.route("/")
+    async def view():
+        renderings = [render_template_string_async("{{ x }}") for _ in range(20)]
+        return ",".join(await asyncio.gather(*renderings))
+
+    async with asgi(app) as client:
+        answers = await asyncio.gather(*(client.get("/") for _ in range(20)))
+    assert {a.text for a in answers} == {",".join("1" * 20)}
+    assert len(threads) == 1
+    assert app.workers.stats() == {"lent": 0, "idle": 1, "waiting": 0}
+    app.workers.close()
+
+
+async def test_rendering_in_async_views_keeps_the_pool_bounded():
+    app = Flask(__name__)
+    app.worker_threads = 2
+    app.context_processor(lambda: {"x": 1})
+    everyone, arrived, lent = asyncio.Event(), [], []
+
+    @app.route("/")
+    async def view():
+        text = render_template_string("{{ x }}")
+        lent.append(app.workers.stats()["lent"])
+        arrived.append(1)
+        if len(arrived) == 50:
+            everyone.set()
+        await everyone.wait()
+        return text
+
+    async with asgi(app) as client:
+        answers = await asyncio.gather(*(client.get("/") for _ in range(50)))
+    assert {a.text for a in answers} == {"1"}
+    assert max(lent) == 2
+    assert app.workers.stats()["lent"] == 0
+    app.workers.close()
+
+
+async def test_a_context_inside_a_request_shares_its_thread():
+    app = Flask(__name__)
+    app.worker_threads = 1
+    threads = []
+    app.before_request(lambda: threads.append(threading.get_ident()))
+    app.teardown_request(lambda exc: threads.append(threading.get_ident()))
+
+    @app.route("/")
+    async def view():
+        async with app.test_request_context("/inner"):
+            await app.preprocess_request()
+            path = request.path
+        return f"{path} {request.path}"
+
+    async with asgi(app) as client:
+        assert (await client.get("/")).text == "/inner /"
+    assert len(threads) == 4
+    assert len(set(threads)) == 1
+    app.workers.close()
+
+
+async def test_a_cancellation_reaches_what_plain_code_waits_for():
+    app = Flask(__name__)
+    waiting = asyncio.Event()
+    ended = []
+
+    @app.context_processor
+    async def processor():
+        waiting.set()
+        try:
+            await asyncio.Event().wait()  # for ever
+        finally:
+            ended.append("processor")
+
+    app.teardown_request(lambda exc: ended.append("teardown"))
+
+    @app.route("/")
+    def view():
+        return render_template_string("")
+
+    async with asgi(app) as client:
+        task = asyncio.ensure_future(client.get("/"))
+        await waiting.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert ended == ["processor", "teardown"]
+    assert app.workers.stats()["lent"] == 0
+    app.workers.close()
+
+
+async def test_a_thread_of_the_users_own_uses_the_requests_worker():
+    app = Flask(__name__)
+    threads = []
+    app.before_request(lambda: threads.append(threading.get_ident()))
+
+    @app.context_processor
+    def processor():
+        threads.append(threading.get_ident())
+        return {"x": 1}
+
+    @app.route("/")
+    async def view():
+        return await anyio.to_thread.run_sync(render_template_string, "{{ x }}")
+
+    async with asgi(app) as client:
+        assert (await client.get("/")).text == "1"
+    assert len(set(threads)) == 1
+    app.workers.close()
+
+
+async def test_a_finished_request_is_freed_without_the_collector():
+    app = Flask(__name__)
+    alive = []
+
+    @app.route("/async")
+    async def view():
+        from asyncflask import _request_ctx_stack
+
+        alive.append(weakref.ref(_request_ctx_stack.top))
+        return ""
+
+    app.add_url_rule("/plain", view_func=lambda: "", endpoint="plain")
+    app.before_request(lambda: None)
+    async with asgi(app) as client:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(5):
+                await client.get("/async")
+            assert [ref() for ref in alive[:4]] == [None] * 4
+        finally:
+            gc.enable()
+    app.workers.close()
+
+
+def test_a_worker_that_was_promised_to_a_dead_loop_is_not_lost():
+    app = Flask(__name__)
+    app.worker_threads = 1
+    pool = app.workers
+
+    async def take():
+        return await pool.acquire()
+
+    worker = asyncio.run(take())
+    loop = asyncio.new_event_loop()
+    waiting = pool.acquire()
+    task = loop.create_task(waiting)
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    pool.release(worker)
+    waiting.close()
+    assert asyncio.run(take()) is worker
+    assert worker.is_alive()
+    pool.release(worker)
+    assert pool.stats() == {"lent": 0, "idle": 1, "waiting": 0}
+    pool.close()
+    del task
 
 
 async def test_a_users_own_timeout_works_in_any_view(app: Flask, client):

@@ -174,6 +174,32 @@ def test_middleware_round_the_app_is_not_bypassed(app):
     assert app.test_client().get("/").headers["x-middle"] == "1"
 
 
+def test_it_works_in_a_view_that_runs_on_its_own_loop(app):
+    @app.route("/nested")
+    async def nested():
+        return app.test_client().get("/login", follow_redirects=True).text
+
+    assert app.test_client().get("/nested").text == "ann ['welcome']"
+
+
+def test_an_async_loader_can_be_waited_for_in_an_async_view():
+    import jinja2
+
+    class Loading(Flask):
+        async def create_jinja_loader(self):
+            return jinja2.DictLoader({"t": "loaded"})
+
+    app = Loading(__name__)
+
+    @app.route("/")
+    async def view():
+        from asyncflask import render_template
+
+        return render_template("t")
+
+    assert app.test_client().get("/").text == "loaded"
+
+
 def test_it_serves_as_a_context_manager(app):
     with app.test_client() as client:
         assert client.get("/").status_code == 200

@@ -229,6 +229,36 @@ def test_the_proxies_pass_everything_on():
         assert hash(current_app) == hash(app)
 
 
+async def test_a_context_opens_what_the_application_overrides():
+    class Mine(Flask):
+        def match_request(self):
+            return "mine", {}
+
+        async def open_session(self, request):
+            return {"from": request.path}
+
+    app = Mine(__name__)
+    app.view_functions["mine"] = lambda: f"mine {session['from']}"
+    async with app.test_request_context("/x"):
+        assert await app.dispatch_request() == "mine /x"
+        assert request.endpoint == "mine"
+    app.workers.close()
+
+
+def test_a_context_entered_by_plain_code_does_so_too():
+    class Mine(Flask):
+        async def match_request(self):
+            return "mine", {}
+
+        def open_session(self, request):
+            return {"from": request.path}
+
+    app = Mine(__name__)
+    app.view_functions["mine"] = lambda: f"mine {session['from']}"
+    with app.test_request_context("/x"):
+        assert app.dispatch_request() == "mine /x"
+
+
 def test_resources_lie_beside_the_module():
     app = Flask(__name__)
     with app.open_resource("test_contexts.py") as file:

@@ -77,7 +77,7 @@ async def test_handlers_by_code_and_by_class(app: Flask, client):
     got = await client.get("/special")
     assert (got.status_code, got.text) == (409, "special")
     assert (await client.get("/forbidden")).text == "http 403 Forbidden"
-    assert (await client.get("/a/b")).text == "missing None"
+    assert (await client.get("/a/b")).text == "missing Nothing matches the given URI."
     assert (await client.post("/base")).text == "http 405 Method Not Allowed"
 
 
@@ -213,6 +213,87 @@ async def test_an_endpoint_without_a_view_says_so(app: Flask, client):
     app.add_url_rule("/", "lonely")
     with pytest.raises(LookupError, match="'lonely' has a rule, but no view"):
         await client.get("/")
+
+
+def test_abort_wants_a_code_or_a_response():
+    with pytest.raises(TypeError, match="takes an error code or a response"):
+        abort("404")
+
+
+async def test_a_class_of_starlettes_may_have_a_handler(app: Flask, client):
+    class Teapot(starlette.exceptions.HTTPException):
+        pass
+
+    @app.errorhandler(Teapot)
+    def teapot(error):
+        return f"{type(error).__name__} {error.detail}", 418
+
+    @app.route("/")
+    def view():
+        raise Teapot(418, "tea")
+
+    assert (await client.get("/")).text == "Teapot tea"
+
+
+async def test_an_error_in_a_converter_goes_through_the_door(app: Flask, client):
+    from asyncflask.converters import BaseConverter
+
+    class Odd(BaseConverter):
+        def to_python(self, value):
+            raise KeyError(f"{request.path} {value}")
+
+    app.url_map.converters["odd"] = Odd
+    app.add_url_rule("/<odd:x>", "view", lambda x: x)
+    app.errorhandler(500)(lambda error: (f"handled {error.args[0]}", 500))
+    assert (await client.get("/a")).text == "handled /a a"
+
+
+async def test_what_is_logged_is_one_line(app: Flask, client, caplog):
+    @app.route("/")
+    def view():
+        raise ValueError(request.args["q"])
+
+    with pytest.raises(ValueError, match="FAKE"):
+        await client.get("/?q=a%0AFAKE")
+    assert "ValueError: a\\nFAKE" in caplog.text
+
+
+async def test_a_cancelled_child_does_not_stop_the_teardown(app: Flask, client):
+    import asyncio
+
+    from asyncflask import g
+
+    ran = []
+    app.teardown_request(lambda exc: ran.append("first"))
+
+    @app.teardown_request
+    async def second(exc):
+        g.child.cancel()
+        await g.child
+
+    @app.route("/")
+    async def view():
+        g.child = asyncio.ensure_future(asyncio.sleep(60))
+        return "fine"
+
+    if client.driver != "trio":
+        with pytest.raises(asyncio.CancelledError):
+            await client.get("/")
+        assert ran == ["first"]
+
+
+async def test_a_stage_that_returns_nothing_is_named(driver):
+    from .conftest import Caller
+
+    class Forgetful(Flask):
+        async def process_response(self, response):
+            pass
+
+    app = Forgetful(__name__)
+    app.add_url_rule("/", "view", lambda: "")
+    with pytest.raises(TypeError, match="process_response returned None"):
+        await Caller(app, driver).get("/")
+    app.workers.close()
 
 
 def test_errorhandler_wants_a_code_or_a_class():

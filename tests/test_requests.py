@@ -143,6 +143,28 @@ async def test_a_big_raw_body_is_a_file_too(app: Flask, client):
     assert got.data == b"abc %d" % len(body)
 
 
+async def test_the_stream_is_read_on_from_where_it_stands(app: Flask, client):
+    @app.route("/", methods=["POST"])
+    def view():
+        chunks = []
+        while chunk := request.stream.read(3):
+            chunks.append(chunk.decode())
+        return chunks
+
+    assert (await client.post("/", data=b"abcdefg")).json == ["abc", "def", "g"]
+
+
+async def test_the_first_of_two_content_types_counts(app: Flask, client):
+    @app.route("/", methods=["POST"])
+    def view():
+        return f"{request.mimetype} {request.form.to_dict()}"
+
+    form = "application/x-www-form-urlencoded"
+    fields = [("Content-Type", "application/json"), ("Content-Type", form)]
+    got = await client.post("/", data=b"a=1", headers=fields)
+    assert got.text == "application/json {}"
+
+
 async def test_a_body_over_the_limit_is_413_and_hooks_run(app: Flask, client):
     app.max_content_length = 10
     seen = []
@@ -150,6 +172,7 @@ async def test_a_body_over_the_limit_is_413_and_hooks_run(app: Flask, client):
 
     @app.errorhandler(413)
     def too_large(error):
+        assert request.environ["wsgi.input"].read() == b""
         return f"handled: {error.description}", 413
 
     @app.route("/", methods=["POST"])

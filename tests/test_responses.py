@@ -276,6 +276,62 @@ async def test_starlette_responses_keep_their_own_ways(app, client, tmp_path):
     assert head.data == b""
 
 
+async def test_a_starlette_file_answers_ranges(app: Flask, client, tmp_path):
+    file = tmp_path / "file.txt"
+    file.write_bytes(b"0123456789")
+    app.add_url_rule("/", "v", lambda: starlette.responses.FileResponse(file))
+    got = await client.get("/", headers={"Range": "bytes=2-4"})
+    assert (got.status_code, got.text) == (206, "234")
+    assert (await client.get("/", headers={"Range": "bytes=50-"})).status_code == 416
+
+
+async def test_an_unread_body_may_be_handed_on(app: Flask, client):
+    async def other(scope, receive, send):
+        received, more = b"", True
+        while more:
+            message = await receive()
+            received += message["body"]
+            more = message["more_body"]
+        start = {"type": "http.response.start", "status": 200, "headers": []}
+        await send(start)
+        await send({"type": "http.response.body", "body": received})
+
+    @app.route("/unread", methods=["POST"], stream_body=True)
+    def unread():
+        return other
+
+    @app.route("/form", methods=["POST"])
+    def form():
+        return other
+
+    assert (await client.post("/unread", data=b"abc")).data == b"abc"
+    with pytest.raises(RuntimeError, match="Add stream_body=True to its rule"):
+        await client.post("/form", data={"f": (b"x", "f")})
+
+
+async def test_a_custom_iterable_is_closed(app: Flask, client):
+    closed = []
+
+    class Chunks:
+        def __iter__(self):
+            yield "a"
+
+        def close(self):
+            closed.append(1)
+
+    app.add_url_rule("/", "v", lambda: Response(Chunks()))
+    assert (await client.get("/")).text == "a"
+    assert closed == [1]
+
+
+async def test_bytes_of_a_subclass_are_sent(app: Flask, client):
+    class Mine(bytes):
+        pass
+
+    app.add_url_rule("/", "v", lambda: Mine(b"mine"))
+    assert (await client.get("/")).data == b"mine"
+
+
 async def test_an_asgi_application_may_answer(app: Flask, client):
     async def other(scope, receive, send):
         body = (await receive())["body"]

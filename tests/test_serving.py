@@ -313,8 +313,10 @@ def test_uvicorn_serves_it_from_the_command_line(tmp_path, target):
 def test_run_refuses_options_that_uvicorn_does_not_know():
     with pytest.raises(TypeError, match=r"got nonsense=.*see uvicorn\.Config"):
         Flask(__name__).run(nonsense=80)
-    with pytest.raises(TypeError, match=r"got worker=.*did you mean 'workers'"):
-        Flask(__name__).run(worker=2)
+    with pytest.raises(TypeError, match=r"got log_leve=.*did you mean 'log_level'"):
+        Flask(__name__).run(log_leve="info")
+    with pytest.raises(TypeError, match="got workers="):
+        Flask(__name__).run(workers=4)
 
 
 async def test_run_inside_a_loop_names_the_cure():

@@ -280,6 +280,24 @@ async def test_no_session_is_not_saved(driver: str):
     app.workers.close()
 
 
+async def test_a_session_that_could_not_be_opened_is_not_saved(driver: str):
+    from asyncflask import abort
+
+    from .conftest import Caller
+
+    class Failing(Flask):
+        async def open_session(self, request):
+            abort(503)
+
+        def save_session(self, session, response):
+            raise AssertionError("saved")
+
+    app = Failing(__name__)
+    app.add_url_rule("/", "v", lambda: "")
+    assert (await Caller(app, driver).get("/")).status_code == 503
+    app.workers.close()
+
+
 async def test_flashes_are_bounded(app: Flask, client, caplog):
     @app.route("/")
     def view():

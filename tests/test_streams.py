@@ -224,6 +224,42 @@ async def test_a_body_waits_for_its_client():
     app.workers.close()
 
 
+@pytest.mark.parametrize("kind", ["async", "plain"])
+async def test_a_body_may_be_echoed_while_it_comes_in(kind):
+    app = Flask(__name__)
+
+    @app.route("/async", methods=["POST"], stream_body=True)
+    async def asynchronous():
+        async for chunk in request.stream:
+            yield chunk
+
+    @app.route("/plain", methods=["POST"], stream_body=True)
+    def plain():
+        yield from request.stream
+
+    scope, _ = build_request(f"/{kind}", method="POST", data=b"x")
+    sent, queue = [], asyncio.Queue()
+    for number in range(20):
+        queue.put_nowait(b"%d;" % number)
+
+    async def receive():
+        await asyncio.sleep(0)
+        if queue.empty():
+            await asyncio.Event().wait()
+        chunk = queue.get_nowait()
+        more = not queue.empty()
+        return {"type": "http.request", "body": chunk, "more_body": more}
+
+    async def send(message):
+        await asyncio.sleep(0)
+        sent.append(message.get("body", b""))
+
+    await asyncio.wait_for(app(scope, receive, send), 20)
+    assert b"".join(sent) == b"".join(b"%d;" % number for number in range(20))
+    assert app.workers.stats()["lent"] == 0
+    app.workers.close()
+
+
 async def test_the_session_is_saved_before_the_stream(app: Flask, client):
     @app.route("/")
     def view():
