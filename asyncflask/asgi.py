@@ -92,7 +92,9 @@ async def serve(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
             logger.error("%s failed: %s", describe(ctx), what)
         raise
     finally:
-        if hooked and (ctx.desk or ctx.body or app.teardown_request_funcs):
+        if hooked and (
+            ctx.desk or ctx.body or ctx.bodies or app.teardown_request_funcs
+        ):
             await finish(ctx, failure or ctx.exception)
         ctx.closed = True
         ctx.context = None  # it holds the variable that holds the request
@@ -125,10 +127,13 @@ async def serve_lifespan(app: Flask, receive: Receive, send: Send) -> None:
 
 
 async def finish(ctx: Calling, exc: BaseException | None) -> None:
-    """Tear the request down, close its files, and give its worker back."""
+    """Close what was not sent, tear the request down, close its files, and give
+    its worker back."""
     try:
-        if ctx.app.teardown_request_funcs:
+        if ctx.bodies or ctx.app.teardown_request_funcs:
             with anyio.CancelScope(shield=True):
+                for body in ctx.bodies:
+                    await ctx.carry(close_chunks(ctx, body))
                 await ctx.carry(teardown(ctx, exc))
     finally:
         ctx.close()
@@ -317,6 +322,7 @@ async def send_streamed(
 
     start, body = response.on_wire(ctx.scope["method"])
     chunks = chunks_of(response.body)
+    ctx.bodies = tuple(body for body in ctx.bodies if body is not response.body)
     try:
         await send(start)
         if body is response.body:

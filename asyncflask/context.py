@@ -99,6 +99,8 @@ class RequestContext:
     routing_exception: Exception | None = None
     body: Body | None = None
     body_error: Exception | None = None
+    #: bodies of responses that are not of bytes, to be closed sent or not
+    bodies: tuple[Any, ...] = ()
     #: what only the handler for 500 has handled
     exception: BaseException | None = None
     _request: Request | None = None

@@ -72,6 +72,8 @@ async def respond(ctx: Calling) -> Response:
             rv = await stages.dispatch_request(ctx)
         made = stages.make_response(ctx, rv)
         response: Response = made if isinstance(made, Response) else await made
+        if type(response.body) is not bytes:
+            ctx.bodies = (response.body,)
     except Exception as exc:
         rescued = await rescue(ctx, exc)
         if rescued is None:

@@ -603,11 +603,6 @@ class Map:
 
         return best
 
-    def is_endpoint_expecting(self, endpoint: str, *arguments: str) -> bool:
-        """Say whether any rule of an endpoint has all of these arguments."""
-        wanted = set(arguments)
-        return any(wanted <= rule.arguments for rule in self.iter_rules(endpoint))
-
     def iter_rules(self, endpoint: str | None = None) -> Iterator[Rule]:
         """Iterate over all rules, or those of an endpoint, as they were added."""
         if endpoint is None:

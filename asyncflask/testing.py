@@ -31,8 +31,6 @@ from .workers import Desk
 if TYPE_CHECKING:
     from .app import Flask
 
-#: what stands for itself in a path that a test passes, percent signs included
-_PATH_SAFE = "%!$&'()*+,/:;=@~"
 _REDIRECTS = (301, 302, 303, 307, 308)
 #: how many redirects in a row are followed
 MAX_REDIRECTS = 20
@@ -264,7 +262,9 @@ class Client:
     """A client that talks to an application without a server in between.
 
     Cookies are kept from request to request. An exception that leaves the
-    application is raised here.
+    application is raised here. The body of a response is collected to its end,
+    so a stream that never ends is for httpx on a real server. As a context
+    manager it does nothing but read well.
     """
 
     def __init__(self, app: Flask, use_cookies: bool = True) -> None:

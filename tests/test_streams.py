@@ -101,6 +101,27 @@ async def test_a_failing_body_breaks_off_and_is_logged(app, client, caplog):
     assert "GET /plain failed: LookupError: midway" in caplog.text
 
 
+async def test_a_body_that_is_not_sent_is_closed(app, client, tmp_path):
+    files = []
+
+    @app.after_request
+    def replace(response):
+        if request.path == "/fail":
+            raise LookupError("in a hook")
+        return app.response_class("another")
+
+    @app.route("/replace")
+    def replaced():
+        files.append((tmp_path / "file").open("w+b"))
+        return files[-1]
+
+    app.add_url_rule("/fail", "fail", replaced)
+    assert (await client.get("/replace")).text == "another"
+    with pytest.raises(LookupError):
+        await client.get("/fail")
+    assert [file.closed for file in files] == [True, True]
+
+
 class Leaver:
     """A client that leaves after some chunks."""
 

@@ -120,21 +120,6 @@ def test_an_error_about_a_map_without_rules_can_be_read():
         Map().build("index", {})
 
 
-@pytest.mark.parametrize(
-    ("endpoint", "arguments", "expecting"),
-    [
-        ("list", ["page"], True),
-        ("user", ["name"], True),
-        ("user", ["name", "page"], False),
-        ("nobody", [], False),
-    ],
-)
-def test_a_map_can_say_whether_an_endpoint_expects_arguments(
-    endpoint, arguments, expecting
-):
-    assert table(*SITE).is_endpoint_expecting(endpoint, *arguments) is expecting
-
-
 @dataclass
 class At:
     """Where a request is, as a map needs to know it."""
