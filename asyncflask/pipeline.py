@@ -81,12 +81,8 @@ async def respond(ctx: Calling) -> Response:
         response = rescued
     try:
         if app.after_request_funcs or ctx.has_session or stages.processes:
-            response = await stages.process_response(ctx, response)
-            if not isinstance(response, Response):
-                raise TypeError(
-                    f"process_response returned {response!r}; it must return a"
-                    " response. End it with: return response"
-                )
+            processed = await stages.process_response(ctx, response)
+            response = checked(processed, app.process_response)
         return response
     except Exception as exc:
         rescued = await rescue(ctx, exc)
@@ -491,15 +487,24 @@ async def process_response(ctx: Calling, response: Response) -> Response:
     if ctx.has_session or app.stages.saves_sessions:
         saved = await save_session(ctx, response)
     for function in app.after_request_funcs:
-        response = await ctx.call(function, response)
-        if not isinstance(response, Response):
-            raise TypeError(
-                f"The after_request function {function!r} returned {response!r}; it"
-                " must return a response. End it with: return response"
-            )
+        response = checked(await ctx.call(function, response), function)
     if ctx.has_session and _state(ctx.session) != saved:
         await save_session(ctx, response)
     return response
+
+
+def checked(response: Any, function: Callable[..., Any]) -> Response:
+    """Return what a function has returned, if it is a response.
+
+    :raises TypeError: when it is not.
+    """
+    if isinstance(response, Response):
+        return response
+
+    raise TypeError(
+        f"{function!r} returned {response!r}; it must return a response. End it with:"
+        " return response"
+    )
 
 
 async def save_session(ctx: Calling, response: Response) -> tuple[bool, int] | None:

@@ -112,7 +112,7 @@ def test_the_way_of_a_request_is_short():
 
     calls = own_calls(app, "/")
     files = {call.partition(".")[0] for call in calls}
-    assert len(calls) <= 20, calls
+    assert len(calls) <= 15, calls
     assert files <= {
         *("app", "asgi", "calling", "pipeline", "routing", "context", "wrappers"),
     }
