@@ -474,7 +474,7 @@ class Calling(RequestContext):
         inner = contextvars.copy_context()
         self.side, self.context, self.desk = LOOP, inner, desk
 
-        def started(cancel: Callable[[], object]) -> None:
+        def started(cancel: Callable[[], None]) -> None:
             self._cancel_awaited = cancel
 
         try:

@@ -36,10 +36,14 @@ class LoopHandle(Protocol):
     def is_here(self) -> bool:
         """Say whether it is the loop of this very thread."""
 
-    def start(self, function: Callable[[], Awaitable[Any]]) -> Callable[[], None]:
+    def start(
+        self,
+        function: Callable[[], Awaitable[Any]],
+        started: Callable[[Callable[[], None]], object],
+    ) -> None:
         """Start an async function there, which must not raise.
 
-        Return what cancels it, from any thread.
+        :param started: gets what cancels it, from any thread, before it starts.
         """
 
 
@@ -110,22 +114,35 @@ class AsyncioHandle:
         """Say whether it is the loop of this very thread."""
         return in_asyncio() and asyncio.get_running_loop() is self.loop
 
-    def start(self, function: Callable[[], Awaitable[Any]]) -> Callable[[], None]:
+    def start(
+        self,
+        function: Callable[[], Awaitable[Any]],
+        started: Callable[[Callable[[], None]], object],
+    ) -> None:
         """Start an async function there, in a copy of this thread's context."""
         context = contextvars.copy_context()
-        started: list[asyncio.Task[None]] = []
+        task: asyncio.Task[None] | None = None
+        is_cancelled = False
 
         def start() -> None:
+            nonlocal task
             task = self.loop.create_task(_awaited(function), context=context)
-            started.append(task)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+            if is_cancelled:
+                end()
+
+        def end() -> None:
+            nonlocal is_cancelled
+            is_cancelled = True
+            if task is not None:  # behind its first step: it must begin, to end
+                self.loop.call_soon(task.cancel)
 
         def cancel() -> None:
-            self.loop.call_soon_threadsafe(lambda: started[0].cancel())
+            self.loop.call_soon_threadsafe(end)
 
+        started(cancel)
         self.loop.call_soon_threadsafe(start)
-        return cancel
 
 
 class TrioHandle:
@@ -142,7 +159,11 @@ class TrioHandle:
 
         return in_loop() and trio.lowlevel.current_trio_token() is self.token
 
-    def start(self, function: Callable[[], Awaitable[Any]]) -> Callable[[], None]:
+    def start(
+        self,
+        function: Callable[[], Awaitable[Any]],
+        started: Callable[[Callable[[], None]], object],
+    ) -> None:
         """Start an async function there, in a copy of this thread's context."""
         import trio
 
@@ -156,8 +177,8 @@ class TrioHandle:
         def start() -> None:
             trio.lowlevel.spawn_system_task(run, context=context)
 
+        started(lambda: self.token.run_sync_soon(scope.cancel))
         self.token.run_sync_soon(start)
-        return lambda: self.token.run_sync_soon(scope.cancel)
 
 
 async def _awaited(function: Callable[[], Awaitable[Any]]) -> None:

@@ -54,7 +54,7 @@ class Desk:
         self,
         function: Callable[[], Awaitable[Any]],
         loop: LoopHandle,
-        started: Callable[[Job], object] = id,
+        started: Callable[[Callable[[], None]], object] = id,
     ) -> Any:
         """Run an async function on a loop, and work here until it is done.
 
@@ -77,7 +77,7 @@ class Desk:
                 outcome.is_there = True
                 self.submit(None)
 
-        started(loop.start(run))
+        loop.start(run, started)
         self.work(lambda: outcome.is_there)
         return outcome.get()
 
