@@ -418,15 +418,15 @@ class Calling(RequestContext):
 
         :raises RuntimeError: for async code in an async view.
         """
-        bound, is_async = functools.partial(function, *args), kind_of(function)
-        if self.in_plain_code and is_async is COROUTINE:
+        bound = functools.partial(function, *args)
+        if kind_of(function) is COROUTINE:
+            if not self.in_plain_code:
+                raise RuntimeError(_MUST_BE_AWAITED.format(function))
+
             return self.run_on_loop(bound)
 
         if self.in_plain_code and not self._is_elsewhere:
             return bound()
-
-        if is_async is COROUTINE:
-            raise RuntimeError(_MUST_BE_AWAITED.format(function))
 
         self._loop_waits = True
         try:
