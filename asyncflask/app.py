@@ -8,8 +8,9 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from datetime import timedelta
+from types import MethodType
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import jinja2
@@ -130,12 +131,13 @@ class Flask:
         self.kinds = KindTable()
         #: the ASGI application; wrap it to put middleware around:
         #: ``app.asgi_app = Middleware(app.asgi_app)``
-        self.asgi_app: ASGIApp = functools.partial(asgi.serve, self)
+        self.asgi_app: ASGIApp = MethodType(asgi.serve, self)
         #: what to call at each stage: the default, or what overrides it
         self.stages = Stages(self)
-        #: the rule of the static files
-        self.static_rule: Rule | None = None
+        #: the rule of the static files; it stands in the map if they are served
+        self.static_rule = Rule("/")
         self._route_static()
+        self.__call__ = self._serve_asgi  # type: ignore[method-assign]
 
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -150,12 +152,11 @@ class Flask:
             self.stages = Stages(self)
 
     def _route_static(self) -> None:
-        if self.static_rule is not None:
+        if self.static_rule in self.url_map:
             self.url_map.remove(self.static_rule)
-            self.static_rule = None
+        path = f"{(self.static_path or '').rstrip('/')}/<path:filename>"
+        self.static_rule = Rule(path, endpoint="static", methods=["GET"])
         if self.static_path is not None:
-            path = f"{self.static_path.rstrip('/')}/<path:filename>"
-            self.static_rule = Rule(path, endpoint="static", methods=["GET"])
             self.url_map.add(self.static_rule)
 
     @property
@@ -533,6 +534,11 @@ class Flask:
             self.debug = debug
         run(self, host, port, options)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one connection (ASGI 3)."""
+        return self.asgi_app(scope, receive, send)
+
+    async def _serve_asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Servers look at ``app.__call__`` to tell an ASGI application; they call
+        # the method of the class, which is spared one coroutine.
         await self.asgi_app(scope, receive, send)

@@ -25,16 +25,15 @@ from starlette.types import Message, Receive, Scope, Send
 
 from . import static
 from .calling import Calling, within
-from .context import _current
 from .exceptions import ClientDisconnected, HTTPException
 from .forms import Body, MultipartBody
 from .loops import in_asyncio
 from .pipeline import (
+    begin,
     describe,
     escaped,
     expected_body,
     limits_for,
-    match,
     respond,
     teardown,
 )
@@ -53,6 +52,7 @@ DRAIN = 1 << 20
 FILE_CHUNK = 1 << 18
 #: methods whose requests rarely have a body, so that it must be announced
 _BODILESS = frozenset(("GET", "HEAD", "OPTIONS", "DELETE", "TRACE"))
+_ANNOUNCING = frozenset((b"content-length", b"transfer-encoding"))
 _END: Any = object()
 
 
@@ -64,19 +64,18 @@ async def serve(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
 
     ctx = Calling(app, scope)
     ctx.context = contextvars.copy_context()
-    ctx.context.run(_current.set, ctx)
     hooked = False
     failure: BaseException | None = None
     try:
-        ctx.context.run(match, ctx)
-        response = None
-        if ctx.rule is not None and ctx.rule is app.static_rule:
-            response = await static_response(ctx)
-        if response is None:
+        ctx.context.run(begin, ctx)
+        if ctx.rule is not app.static_rule or not await is_static(ctx):
             hooked = True
             if scope["method"] not in _BODILESS or announces_body(scope):
                 await take_body(ctx, receive)
-            response = await ctx.carry(respond(ctx))
+            rest = ctx.start(respond(ctx))
+            if rest is not None:
+                await rest
+        response: Any = ctx.response
         if type(response.body) is bytes:
             start, body = response.on_wire(scope["method"])
             await send(start)
@@ -92,9 +91,7 @@ async def serve(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
             logger.error("%s failed: %s", describe(ctx), what)
         raise
     finally:
-        if hooked and (
-            ctx.desk or ctx.body or ctx.bodies or app.teardown_request_funcs
-        ):
+        if hooked and (ctx.is_laden or app.teardown_request_funcs):
             await finish(ctx, failure or ctx.exception)
         ctx.closed = True
         ctx.context = None  # it holds the variable that holds the request
@@ -148,8 +145,8 @@ def announces_body(scope: Scope) -> bool:
 
     HTTP/2 and 3 need no field to announce one.
     """
-    for name, _ in scope["headers"]:
-        if name == b"content-length" or name == b"transfer-encoding":
+    for field in scope["headers"]:
+        if field[0] in _ANNOUNCING:
             return True
 
     return bool(scope.get("http_version", "1.1") >= "2")
@@ -160,6 +157,7 @@ async def take_body(ctx: Calling, receive: Receive) -> None:
 
     :raises ClientDisconnected: when the client does not send it to its end.
     """
+    ctx.is_laden = True
     if ctx.rule is not None and ctx.rule.stream_body:
         ctx.body = UnreadBody(ctx, receive)
         return
@@ -298,15 +296,20 @@ async def _next(chunks: AsyncIterator[Any]) -> Any:
 # ------------------------------------------------------------------ static files
 
 
-async def static_response(ctx: Calling) -> Response | None:
-    """Answer from the static folder, in a thread that the views do not use."""
+async def is_static(ctx: Calling) -> bool:
+    """Answer from the static folder, in a thread that the views do not use.
+
+    False if the file is not there; the request goes on as any other then.
+    """
     try:
-        return await anyio.to_thread.run_sync(
+        ctx.response = await anyio.to_thread.run_sync(
             static.respond, ctx.request, ctx.app.static_folder, ctx.app.response_class
         )
     except HTTPException as exc:
         ctx.routing_exception = exc
-        return None
+        return False
+
+    return True
 
 
 # -------------------------------------------------------------- sending a response
@@ -467,19 +470,23 @@ async def send_chunks(
     ctx: Calling, chunks: AsyncIterator[Any] | Iterator[Any], send: Send
 ) -> None:
     """Send every chunk as it comes."""
-    while (chunk := await ctx.carry(next_chunk(ctx, chunks))) is not _END:
-        message = {"type": "http.response.body", "body": chunk, "more_body": True}
+    while True:
+        await ctx.carry(next_chunk(ctx, chunks))
+        if ctx.chunk is _END:
+            return
+
+        message = {"type": "http.response.body", "body": ctx.chunk, "more_body": True}
         await send(message)
 
 
-async def next_chunk(ctx: Calling, chunks: AsyncIterator[Any] | Iterator[Any]) -> Any:
-    """Return the next chunk as bytes, or ``_END``: plain ones in the worker."""
+async def next_chunk(ctx: Calling, chunks: AsyncIterator[Any] | Iterator[Any]) -> None:
+    """Put the next chunk on the context, or ``_END``: plain ones in the worker."""
     if isinstance(chunks, AsyncIterator):
         chunk = await _next(chunks)
     else:
         await ctx.to_thread()
         chunk = next(chunks, _END)
-    return chunk if chunk is _END else as_bytes(chunk)
+    ctx.chunk = chunk if chunk is _END else as_bytes(chunk)
 
 
 async def close_chunks(ctx: Calling, chunks: Any) -> None:

@@ -30,7 +30,7 @@ import contextvars
 import functools
 import inspect
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from enum import Enum
 from threading import get_ident
 from typing import Any
@@ -63,6 +63,10 @@ _OVER = (
     " given back. Do it before the response is complete, or in a context of its"
     " own: async with app.test_request_context(): ..."
 )
+
+#: what stands for what a coroutine yields when it is at its end
+_DONE: Any = object()
+_NOTHING: Mapping[str, Any] = types.MappingProxyType({})
 
 #: True in tasks of the user's own, and in contexts entered by hand
 _apart: contextvars.ContextVar[bool] = contextvars.ContextVar(
@@ -168,19 +172,18 @@ def answer(value: Any) -> Any:
 class _Visit:
     """One stay of a coroutine in a worker, and what came of it."""
 
-    __slots__ = ("error", "finished", "value")
+    __slots__ = ("error", "finished")
 
     def __init__(self) -> None:
         self.error: BaseException | None = None
-        self.value: Any = None
         self.finished = True
 
     def run(self, step: Callable[[], Any], signal: Signal) -> None:
         try:
-            self.value = step()
+            step()
             self.finished = False
-        except StopIteration as stop:
-            self.value = stop.value
+        except StopIteration:
+            pass
         except BaseException as exc:
             self.error = exc
         signal.set()
@@ -194,9 +197,11 @@ class Calling(RequestContext):
     """
 
     context: contextvars.Context | None = None
+    side = LOOP
     #: True when the request is over
     closed = False
-    side = LOOP
+    #: what a streamed body has just given
+    chunk: Any = None
     #: where plain callables run, once one has been called
     desk: Desk | None = None
     _worker: Worker | None = None
@@ -218,7 +223,10 @@ class Calling(RequestContext):
     # ------------------------------------------------------------ the table
 
     def call(
-        self, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] = _NOTHING,
     ) -> Awaitable[Any]:
         """Call plain or async code where it belongs; await the result."""
         try:
@@ -228,22 +236,15 @@ class Calling(RequestContext):
         if kind is COROUTINE and self.side is LOOP:
             return function(*args, **kwargs)  # type: ignore[no-any-return]
 
-        return self._call(kind, function, args, kwargs)
+        return self._call(kind, functools.partial(function, *args, **kwargs))
 
-    async def _call(
-        self,
-        kind: Kind,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:
+    async def _call(self, kind: Kind, bound: Callable[[], Any]) -> Any:
         if kind is GENERATOR:
-            return function(*args, **kwargs)
+            return bound()
 
         if kind is COROUTINE:
-            return await self._await(functools.partial(function, *args, **kwargs))
+            return await self._await(bound)
 
-        bound = functools.partial(function, *args, **kwargs)
         if _apart.get():
             rv = await self._hop(bound)
         else:
@@ -275,23 +276,30 @@ class Calling(RequestContext):
 
     # ------------------------------------------------------------- carrying
 
-    async def carry(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    async def carry(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine in the request's context, moving it as it asks.
 
-        It starts and ends on the loop, whatever happens between. Most need not
-        wait for anything, and are done with the first step.
+        It starts and ends on the loop, whatever happens between.
         """
-        try:
-            yielded = self.context.run(coroutine.send, None)  # type: ignore[union-attr]
-        except StopIteration as stop:
-            return stop.value
+        rest = self.start(coroutine)
+        if rest is not None:
+            await rest
 
-        return await self._carry_on(coroutine, yielded)
+    def start(self, coroutine: Coroutine[Any, Any, None]) -> Awaitable[None] | None:
+        """Begin to carry a coroutine; return what is left to be awaited.
+
+        Most need not wait for anything and are done with this. What one has to
+        say it leaves on the context: a value that it returned would have to be
+        caught as a StopIteration, which costs more than all the rest here.
+        """
+        steps = coroutine.__await__()
+        yielded = self.context.run(next, steps, _DONE)  # type: ignore[union-attr]
+        return None if yielded is _DONE else self._carry_on(coroutine, yielded)
 
     @types.coroutine
     def _carry_on(
-        self, coroutine: Coroutine[Any, Any, Any], yielded: Any
-    ) -> Generator[Any, Any, Any]:
+        self, coroutine: Coroutine[Any, Any, None], yielded: Any
+    ) -> Generator[Any, Any, None]:
         run: Callable[..., Any] = self.context.run  # type: ignore[union-attr]
         while True:
             step, value = coroutine.send, None
@@ -299,7 +307,7 @@ class Calling(RequestContext):
                 if yielded is TO_THREAD:
                     visit = yield from self._visit(run, coroutine).__await__()
                     if visit.finished:
-                        return visit.value
+                        return
                 else:
                     value = yield yielded
             except GeneratorExit:
@@ -311,8 +319,8 @@ class Calling(RequestContext):
                 step, value = coroutine.throw, exc
             try:
                 yielded = run(step, value)
-            except StopIteration as stop:
-                return stop.value
+            except StopIteration:
+                return
 
     async def _visit(
         self, run: Callable[..., Any], coroutine: Coroutine[Any, Any, Any]
@@ -368,7 +376,7 @@ class Calling(RequestContext):
             self.app.workers.release(worker)
             raise RuntimeError(_OVER)
 
-        self._worker, self.desk = worker, worker.desk
+        self._worker, self.desk, self.is_laden = worker, worker.desk, True
         return worker.desk
 
     def _known_desk(self) -> Desk | None:
@@ -447,7 +455,7 @@ class Calling(RequestContext):
 
         worker, to_keep = self.app.workers.acquire_now()
         if to_keep:
-            self._worker, self.desk = worker, worker.desk
+            self._worker, self.desk, self.is_laden = worker, worker.desk, True
             return worker.desk.run(function)
 
         try:
@@ -472,13 +480,20 @@ class Calling(RequestContext):
         desk = self.desk if self.desk is not None and here else Desk()
         outer = self.side, self.context, self.desk, self._cancel_awaited
         inner = contextvars.copy_context()
+        value: Any = None
+
+        async def awaited() -> None:
+            nonlocal value
+            value = await function()
+
         self.side, self.context, self.desk = LOOP, inner, desk
 
         def started(cancel: Callable[[], None]) -> None:
             self._cancel_awaited = cancel
 
         try:
-            return desk.wait_for(lambda: self.carry(_await(function())), loop, started)
+            desk.wait_for(lambda: self.carry(awaited()), loop, started)
+            return value
         finally:
             adopt(inner)
             self.side, self.context, self.desk, self._cancel_awaited = outer

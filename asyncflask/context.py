@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .app import Flask
     from .forms import Body
     from .sessions import Session
-    from .wrappers import Request
+    from .wrappers import Request, Response
 
 _current: ContextVar[RequestContext | None] = ContextVar(
     "asyncflask.request", default=None
@@ -96,9 +96,9 @@ class RequestContext:
     rule: Rule | None = None
     endpoint: str | None = None
     view_args: dict[str, Any] | None = None
-    routing_exception: Exception | None = None
     body: Body | None = None
-    body_error: Exception | None = None
+    #: what has been made of the request, for the driver to send
+    response: Response | None = None
     #: bodies of responses that are not of bytes, to be closed sent or not
     bodies: tuple[Any, ...] = ()
     #: what only the handler for 500 has handled
@@ -112,6 +112,13 @@ class RequestContext:
     def __init__(self, app: Flask, scope: Scope) -> None:
         self.app = app
         self.scope = scope
+        self.routing_exception: Exception | None = None
+        #: why the body was refused
+        self.body_error: Exception | None = None
+        #: True once anything has opened the session
+        self.has_session = False
+        #: True once it holds what must be given back: a worker, a body
+        self.is_laden = False
 
     # ------------------------------------------------ made when first touched
 
@@ -139,9 +146,6 @@ class RequestContext:
     def open_session(self) -> Any:
         """Return the session for :attr:`session`; None if there is to be none."""
         return open_session(self.app, self.request)
-
-    #: True once anything has opened the session
-    has_session = False
 
     @property
     def g(self) -> RequestGlobals:
@@ -192,6 +196,11 @@ class RequestContext:
             )
         outer, self._outer = self._outer
         _current.set(outer)
+
+    def hold(self, body: Any) -> None:
+        """Remember the body of a response that may never be sent."""
+        if type(body) is not bytes:
+            self.bodies, self.is_laden = (body,), True
 
     def close(self) -> None:
         """Close the files that hold the body, if any."""

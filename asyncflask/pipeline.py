@@ -35,12 +35,13 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import starlette.exceptions
 import starlette.responses
 
+from .context import _current, current_context
 from .exceptions import HTTPException, MethodNotAllowed, RequestRedirect
 from .forms import Body, Limits, new_body, too_large
 from .helpers import json_response
@@ -59,7 +60,7 @@ logger = logging.getLogger("asyncflask")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-async def respond(ctx: Calling) -> Response:
+async def respond(ctx: Calling) -> None:
     """Lead a request that has been matched to its response."""
     app, stages = ctx.app, ctx.app.stages
     rv = None
@@ -70,25 +71,19 @@ async def respond(ctx: Calling) -> Response:
             rv = await stages.preprocess_request(ctx)
         if rv is None:
             rv = await stages.dispatch_request(ctx)
-        made = stages.make_response(ctx, rv)
-        response: Response = made if isinstance(made, Response) else await made
-        if type(response.body) is not bytes:
-            ctx.bodies = (response.body,)
+        response = stages.make_response(app, rv)
+        if not isinstance(response, Response):
+            response = await response
     except Exception as exc:
-        rescued = await rescue(ctx, exc)
-        if rescued is None:
-            raise
-        response = rescued
+        response = await rescue(ctx, exc)
     try:
         if app.after_request_funcs or ctx.has_session or stages.processes:
+            ctx.hold(response.body)
             processed = await stages.process_response(ctx, response)
             response = checked(processed, app.process_response)
-        return response
     except Exception as exc:
-        rescued = await rescue(ctx, exc)
-        if rescued is None:
-            raise
-        return rescued
+        response = await rescue(ctx, exc)
+    ctx.response = response
 
 
 # ----------------------------------------------------------- the table of stages
@@ -127,7 +122,9 @@ class Stages:
             app, "preprocess_request", preprocess_request
         )
         self.dispatch_request = _stage_of(app, "dispatch_request", dispatch)
-        self.make_response = _stage_of(app, "make_response", make_response)
+        self.make_response = to_response
+        if is_overridden(app, "make_response"):
+            self.make_response = _overridden_make_response
         self.process_response = _stage_of(app, "process_response", process_response)
 
 
@@ -138,12 +135,23 @@ def _stage_of(app: Flask, name: str, default: Callable[..., Any]) -> Callable[..
     method = getattr(app, name)
 
     async def overridden(ctx: Calling, *args: Any) -> Any:
-        return await ctx.call(method, *args)
+        return await ctx.call(method, args)
 
     return overridden
 
 
+async def _overridden_make_response(app: Flask, rv: Any) -> Any:
+    ctx: Any = current_context()
+    return await ctx.call(app.make_response, (rv,))
+
+
 # ------------------------------------------------------------ matching, opening
+
+
+def begin(ctx: Calling) -> None:
+    """Bind a request that has just come in, and match it."""
+    _current.set(ctx)
+    match(ctx)
 
 
 def match(ctx: Calling) -> None:
@@ -208,7 +216,7 @@ async def opening(ctx: Calling) -> None:
             ctx.routed(endpoint, values)
     if app.stages.opens_sessions:
         ctx.session = None  # which it stays if opening it fails
-        ctx.session = await ctx.call(app.open_session, ctx.request)
+        ctx.session = await ctx.call(app.open_session, (ctx.request,))
 
 
 # --------------------------------------------------------------- hooks and view
@@ -224,7 +232,7 @@ async def preprocess_request(ctx: Calling) -> Any:
     return None
 
 
-async def dispatch(ctx: Calling) -> Any:
+def dispatch(ctx: Calling) -> Awaitable[Any]:
     """Call the view, or raise what kept the request from being one for a view."""
     if ctx.routing_exception is not None:
         raise ctx.routing_exception
@@ -241,7 +249,7 @@ async def dispatch(ctx: Calling) -> Any:
             f"The endpoint {ctx.endpoint!r} has a rule, but no view function. Add"
             f" one: app.view_functions[{ctx.endpoint!r}] = function."
         )
-    return await ctx.call(view, **ctx.view_args)  # type: ignore[arg-type]
+    return ctx.call(view, (), ctx.view_args)  # type: ignore[arg-type]
 
 
 def is_automatic(rule: Rule | None) -> bool:
@@ -274,13 +282,13 @@ async def dispatch_request(ctx: Calling) -> Any:
 # ------------------------------------------------------------- the door for errors
 
 
-async def rescue(ctx: Calling, exc: Exception) -> Response | None:
-    """Return the response for an exception; None if it is to leave the app."""
+async def rescue(ctx: Calling, exc: Exception) -> Response:
+    """Return the response for an exception; raise it if it is to leave the app."""
     handled, rv = await handle_exception(ctx, exc)
     if not handled:
-        return None
+        raise exc
 
-    made = ctx.app.stages.make_response(ctx, rv)
+    made = ctx.app.stages.make_response(ctx.app, rv)
     return made if isinstance(made, Response) else await made
 
 
@@ -301,7 +309,7 @@ async def handle_exception(ctx: Calling, exc: Exception) -> tuple[bool, Any]:
 
     handler = find_handler(ctx.app, exc)
     if handler is not None:
-        return True, await ctx.call(handler, exc)
+        return True, await ctx.call(handler, (exc,))
 
     if isinstance(exc, HTTPException):
         return True, exc
@@ -312,7 +320,7 @@ async def handle_exception(ctx: Calling, exc: Exception) -> tuple[bool, Any]:
         return False, None
 
     log_exception(ctx, exc)
-    return True, await ctx.call(handler, exc)
+    return True, await ctx.call(handler, (exc,))
 
 
 def find_handler(app: Flask, exc: Exception) -> Callable[..., Any] | None:
@@ -359,16 +367,10 @@ def escaped(text: str) -> str:
 # ------------------------------------------------------- what views may return
 
 
-def make_response(ctx: Calling, rv: Any) -> Response:
+def to_response(app: Flask, rv: Any) -> Any:
     """Turn what a view, hook or handler returned into a response.
 
-    The default never waits; the pipeline awaits the result if it is overridden.
-    """
-    return to_response(ctx.app, rv, ctx.endpoint)
-
-
-def to_response(app: Flask, rv: Any, endpoint: str | None = None) -> Response:
-    """Return a value as a response.
+    The default of the stage never waits; the pipeline awaits an overridden one.
 
     :raises TypeError: for a value that is none; the message names the endpoint.
     """
@@ -383,7 +385,7 @@ def to_response(app: Flask, rv: Any, endpoint: str | None = None) -> Response:
         return json_response(cls, rv)
 
     if isinstance(rv, tuple):
-        return _from_tuple(app, rv, endpoint)
+        return _from_tuple(app, rv)
 
     if isinstance(rv, HTTPException):
         return _from_error(app, rv)
@@ -397,7 +399,7 @@ def to_response(app: Flask, rv: Any, endpoint: str | None = None) -> Response:
     if _is_asgi(rv):
         return _from_app(cls, rv)
 
-    raise TypeError(_not_a_response(rv, endpoint))
+    raise TypeError(_not_a_response(rv))
 
 
 _TEXT = (str, bytes, bytearray, memoryview)
@@ -405,7 +407,8 @@ _TEXT = (str, bytes, bytearray, memoryview)
 
 def _from_error(app: Flask, exc: HTTPException) -> Response:
     if exc.response is not None:
-        return to_response(app, exc.response)
+        response: Response = to_response(app, exc.response)
+        return response
 
     if type(exc).get_response is not HTTPException.get_response:
         return exc.get_response()
@@ -413,14 +416,14 @@ def _from_error(app: Flask, exc: HTTPException) -> Response:
     return app.response_class(exc.get_body(), exc.code, exc.get_headers())
 
 
-def _from_tuple(app: Flask, rv: tuple[Any, ...], endpoint: str | None) -> Response:
+def _from_tuple(app: Flask, rv: tuple[Any, ...]) -> Response:
     """Take (body, status, headers, mimetype, content_type) apart, as 0.1 does.
 
     The second of two may be the header fields, as in later Flask.
     """
     if not 1 <= len(rv) <= 5:
         raise TypeError(
-            f"The view {endpoint!r} returned a tuple of {len(rv)}. It may have one to"
+            f"{_culprit()} returned a tuple of {len(rv)}. It may have one to"
             " five items: (body, status, headers, mimetype, content_type)."
         )
     body, *rest = rv
@@ -429,7 +432,7 @@ def _from_tuple(app: Flask, rv: tuple[Any, ...], endpoint: str | None) -> Respon
     if isinstance(body, str | bytes):
         return app.response_class(body, *rest)
 
-    response = to_response(app, body, endpoint)
+    response: Response = to_response(app, body)
     status, headers, mimetype, content_type = rest + [None] * (4 - len(rest))
     if status is not None:
         response.status = status
@@ -460,8 +463,16 @@ def _from_app(cls: type[Response], app: Any) -> Response:
     return response
 
 
-def _not_a_response(rv: Any, endpoint: str | None) -> str:
-    who = f"The view {endpoint!r}" if endpoint else "An error handler or hook"
+def _culprit() -> str:
+    ctx = _current.get()
+    if ctx is None or ctx.endpoint is None:
+        return "An error handler or hook"
+
+    return f"The view {ctx.endpoint!r}"
+
+
+def _not_a_response(rv: Any) -> str:
+    who = _culprit()
     if rv is None:
         return (
             f"{who} returned None, which is no response. Did it end without a return"
@@ -487,7 +498,7 @@ async def process_response(ctx: Calling, response: Response) -> Response:
     if ctx.has_session or app.stages.saves_sessions:
         saved = await save_session(ctx, response)
     for function in app.after_request_funcs:
-        response = checked(await ctx.call(function, response), function)
+        response = checked(await ctx.call(function, (response,)), function)
     if ctx.has_session and _state(ctx.session) != saved:
         await save_session(ctx, response)
     return response
@@ -513,7 +524,7 @@ async def save_session(ctx: Calling, response: Response) -> tuple[bool, int] | N
     if not ctx.app.stages.saves_sessions:
         default_save_session(ctx.app, session, response)
     elif not isinstance(session, NullSession):
-        await ctx.call(ctx.app.save_session, session, response)
+        await ctx.call(ctx.app.save_session, (session, response))
     return _state(session)
 
 
@@ -529,7 +540,7 @@ async def teardown(ctx: Calling, exc: BaseException | None) -> None:
     interruption: BaseException | None = None
     for function in reversed(ctx.app.teardown_request_funcs):
         try:
-            await ctx.call(function, exc)
+            await ctx.call(function, (exc,))
         except GeneratorExit:
             raise
         except BaseException as failure:

@@ -5,9 +5,7 @@ it is added to a :class:`Map`. Matching and building then do no parsing.
 
 How a path finds its rule
 -------------------------
-A path is looked up twice at most. First whole: rules without a variable part
-stand in one dict, so their cost never depends on how many there are. Then
-segment by segment, through a tree::
+Segment by segment, through a tree::
 
     /user/<int:id>      /user/<name>/edit      /files/<path:name>
 
@@ -22,6 +20,10 @@ tries the next alternative. Therefore the most specific rule wins whatever
 the order of registration, and a converter that refuses a value lets the next
 rule try. Rules that start alike share their nodes, so the cost of a match
 grows with the length of the path and not with the number of rules.
+
+Most requests need no search at all: :meth:`Tree.find` goes straight down, and
+looks the literal part of the path up at once. Only what it does not find is
+searched for.
 
 A rule reached for another method is remembered: if nothing else matches, the
 answer is 405 with every method that would have been allowed (RFC 9110,
@@ -218,13 +220,13 @@ class Tree:
     """The rules of one domain."""
 
     def __init__(self) -> None:
-        #: the rules without variables, by their whole path
-        self.whole: dict[str, Leaf] = {}
         self.root = Node()
+        #: the places that a path without variables leads to
+        self.literal: dict[str, Node] = {"": self.root}
 
     def add(self, rule: Rule) -> None:
         """Add a rule."""
-        node = self.root
+        node, path = self.root, ""
         for segment in _segments(rule):
             if any(
                 isinstance(p, Variable) and not p.converter.part_isolating
@@ -233,11 +235,13 @@ class Tree:
                 self._add_tail(node, segment, rule)
                 return
 
+            is_literal = node is self.literal.get(path)
             node = node.child(segment)
+            path = f"{path}/{''.join(map(str, segment))}"
+            if is_literal and not any(isinstance(p, Variable) for p in segment):
+                self.literal[path] = node
         node.leaf = node.leaf or Leaf()
         node.leaf.add(rule)
-        if rule.is_static:
-            self.whole[rule.rule] = node.leaf
 
     def _add_tail(self, node: Node, segment: list[Part], rule: Rule) -> None:
         *parts, last = segment
@@ -253,34 +257,25 @@ class Tree:
 
         What this finds is what :meth:`match` would find, only sooner.
         """
-        leaf = self.whole.get(path)
-        if leaf is not None and method in leaf.by_method:
-            rule = leaf.by_method[method]
-            return rule, rule.defaults.copy()
-
-        if path[:1] != "/":
-            return None
-
-        node = self.root
         values: list[Any] = []
-        for segment in path[1:].split("/"):
-            child = node.static.get(segment)
-            if child is None:
-                for pattern in node.dynamic:
-                    try:
-                        values += pattern.parse(segment)
-                    except ValueError:
-                        continue
-                    child = pattern.node
-                    break
-                else:
-                    return None
-            node = child
-        if node.leaf is None or method not in node.leaf.by_method:
+        node = self.literal.get(path)
+        if node is None:
+            folder, slash, name = path.rpartition("/")
+            known = self.literal.get(folder) if slash else None
+            if known is not None:
+                node = _step(known, name, values)
+            elif path[:1] == "/":
+                node = self.root
+                for segment in path[1:].split("/"):
+                    node = node and _step(node, segment, values)
+        if node is None or node.leaf is None:
             return None
 
-        rule = node.leaf.by_method[method]
-        return rule, rule.values(values)
+        rule = node.leaf.by_method.get(method)
+        if rule is None or rule.may_redirect:
+            return None
+
+        return rule, rule.values(values) if values else rule.defaults.copy()
 
     def match(self, path: str, method: str) -> tuple[Rule, dict[str, Any]]:
         """Return the rule for a path, and the values for the view.
@@ -295,6 +290,26 @@ class Tree:
             raise search.failure()
 
         return rule, rule.values(search.values)
+
+
+def _step(node: Node, segment: str, values: list[Any]) -> Node | None:
+    """Return the first node behind a segment, and add the values in it."""
+    child = node.static.get(segment)
+    if child is not None:
+        return child
+
+    for pattern in node.dynamic:
+        try:
+            values += pattern.parse(segment)
+        except ValueError:
+            continue
+        return pattern.node
+
+    return None
+
+
+def _unknown(path: str, method: str) -> None:
+    """Find nothing, where path and method alone do not tell the rule."""
 
 
 class Domain:
@@ -454,6 +469,10 @@ class Map:
         self._domains: list[Domain] = []
         #: the endpoints with rules that leave a default out of the URL
         self._defaulted: dict[str, list[Rule]] = {}
+        #: return what :meth:`MapAdapter.match_rule` would, or None. The quick way:
+        #: it knows only path and method, and neither hosts nor redirects nor
+        #: errors. None means: go the other way.
+        self.find = self._tree.find
 
     def add(self, rule: Rule) -> None:
         """Add a rule and compile it. The change counts from the next match on.
@@ -468,6 +487,9 @@ class Map:
         self._by_endpoint.setdefault(rule.endpoint, []).append(rule)
         if rule.defaults:
             self._defaulted.setdefault(rule.endpoint, []).append(rule)
+        if rule.endpoint in self._defaulted:
+            for other in self._by_endpoint[rule.endpoint]:
+                other.may_redirect = True
 
     def remove(self, rule: Rule) -> None:
         """Take a rule out again; the tree is built anew from the others."""
@@ -485,6 +507,7 @@ class Map:
                 return domain.tree
 
         domain = Domain(rule)
+        self.find = _unknown
         self._domains.append(domain)
         self._domains.sort(key=lambda domain: domain.order)
         return domain.tree
@@ -493,22 +516,6 @@ class Map:
     def has_subdomains(self) -> bool:
         """True if any rule belongs to a subdomain."""
         return bool(self._domains)
-
-    def find(self, path: str, method: str) -> tuple[Rule, dict[str, Any]] | None:
-        """Return what :meth:`MapAdapter.match_rule` would, or None.
-
-        The quick way: it knows only path and method, and neither hosts nor
-        redirects nor errors. None means: go the other way.
-        """
-        found = None if self._domains else self._tree.find(path, method)
-        if (
-            found is None
-            or found[0].redirect_to
-            or found[0].endpoint in self._defaulted
-        ):
-            return None
-
-        return found
 
     def match(
         self, path: str, method: str, subdomain: str | None = ""

@@ -145,6 +145,8 @@ class Rule:
         self.endpoint = endpoint or ""
         self.strict_slashes = strict_slashes
         self.redirect_to = redirect_to
+        #: True if a path that matches may have to go to another URL
+        self.may_redirect = redirect_to is not None
         self.provide_automatic_options = provide_automatic_options
         self.stream_body = stream_body
         self.max_content_length = max_content_length

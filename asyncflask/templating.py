@@ -82,7 +82,7 @@ def _prepare(context: dict[str, Any]) -> jinja2.Environment:
 async def _prepare_async(context: dict[str, Any]) -> jinja2.Environment:
     ctx: Any = current_context("render_template_async")
     if ctx.app.stages.updates_templates:
-        await ctx.awaited(ctx.call(ctx.app.update_template_context, context))
+        await ctx.awaited(ctx.call(ctx.app.update_template_context, (context,)))
     else:
         await ctx.awaited(update_context(ctx, context))
     return _environment(ctx.app)
