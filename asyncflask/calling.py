@@ -30,7 +30,7 @@ import contextvars
 import functools
 import inspect
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from enum import Enum
 from threading import get_ident
 from typing import Any
@@ -66,7 +66,7 @@ _OVER = (
 
 #: what stands for what a coroutine yields when it is at its end
 _DONE: Any = object()
-_NOTHING: Mapping[str, Any] = types.MappingProxyType({})
+_NOTHING: dict[str, Any] = {}
 
 #: True in tasks of the user's own, and in contexts entered by hand
 _apart: contextvars.ContextVar[bool] = contextvars.ContextVar(
@@ -226,7 +226,7 @@ class Calling(RequestContext):
         self,
         function: Callable[..., Any],
         args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] = _NOTHING,
+        kwargs: dict[str, Any] = _NOTHING,
     ) -> Awaitable[Any]:
         """Call plain or async code where it belongs; await the result."""
         try:

@@ -79,8 +79,7 @@ async def respond(ctx: Calling) -> None:
     try:
         if app.after_request_funcs or ctx.has_session or stages.processes:
             ctx.hold(response.body)
-            processed = await stages.process_response(ctx, response)
-            response = checked(processed, app.process_response)
+            response = await stages.process_response(ctx, response)
     except Exception as exc:
         response = await rescue(ctx, exc)
     ctx.response = response
@@ -125,7 +124,9 @@ class Stages:
         self.make_response = to_response
         if is_overridden(app, "make_response"):
             self.make_response = _overridden_make_response
-        self.process_response = _stage_of(app, "process_response", process_response)
+        self.process_response = process_response
+        if is_overridden(app, "process_response"):
+            self.process_response = _overridden_process_response
 
 
 def _stage_of(app: Flask, name: str, default: Callable[..., Any]) -> Callable[..., Any]:
@@ -143,6 +144,15 @@ def _stage_of(app: Flask, name: str, default: Callable[..., Any]) -> Callable[..
 async def _overridden_make_response(app: Flask, rv: Any) -> Any:
     ctx: Any = current_context()
     return await ctx.call(app.make_response, (rv,))
+
+
+async def _overridden_process_response(ctx: Calling, response: Response) -> Response:
+    method = ctx.app.process_response
+    processed = await ctx.call(method, (response,))
+    if not isinstance(processed, Response):
+        raise TypeError(_not_returned(method, processed))
+
+    return processed
 
 
 # ------------------------------------------------------------ matching, opening
@@ -498,22 +508,17 @@ async def process_response(ctx: Calling, response: Response) -> Response:
     if ctx.has_session or app.stages.saves_sessions:
         saved = await save_session(ctx, response)
     for function in app.after_request_funcs:
-        response = checked(await ctx.call(function, (response,)), function)
+        response = await ctx.call(function, (response,))
+        if not isinstance(response, Response):
+            raise TypeError(_not_returned(function, response))
     if ctx.has_session and _state(ctx.session) != saved:
         await save_session(ctx, response)
     return response
 
 
-def checked(response: Any, function: Callable[..., Any]) -> Response:
-    """Return what a function has returned, if it is a response.
-
-    :raises TypeError: when it is not.
-    """
-    if isinstance(response, Response):
-        return response
-
-    raise TypeError(
-        f"{function!r} returned {response!r}; it must return a response. End it with:"
+def _not_returned(function: Callable[..., Any], value: Any) -> str:
+    return (
+        f"{function!r} returned {value!r}; it must return a response. End it with:"
         " return response"
     )
 

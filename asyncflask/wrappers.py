@@ -343,6 +343,11 @@ def _type_field(mimetype: str) -> tuple[bytes, bytes]:
     return b"content-type", value.encode("latin-1")
 
 
+@functools.lru_cache(maxsize=1024)
+def _length_field(length: int) -> tuple[bytes, bytes]:
+    return b"content-length", b"%d" % length
+
+
 def as_bytes(chunk: Any) -> bytes:
     """Return a chunk of a body as bytes.
 
@@ -636,9 +641,12 @@ class Response:
         if code == 304 or code == 204 or code < 200:
             fields, body = without_length(fields), b""
         elif type(body) is bytes:
-            if len(fields) != 1:
-                fields = without_length(fields)
-            fields = [*fields, (b"content-length", b"%d" % len(body))]
+            length = _length_field(len(body))
+            fields = (
+                [fields[0], length]
+                if len(fields) == 1
+                else [*without_length(fields), length]
+            )
         start = {"type": "http.response.start", "status": code, "headers": fields}
         return start, b"" if method == "HEAD" else body
 
