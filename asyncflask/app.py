@@ -6,20 +6,29 @@ What happens to a request stands in :mod:`asyncflask.pipeline`.
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import sys
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Iterable,
+    MutableMapping,
+)
 from datetime import timedelta
 from types import MethodType
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar, overload
 
 import jinja2
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from . import asgi, pipeline, sessions, templating
+from . import asgi, pipeline, sessions, templating, wsgi
 from .calling import Calling, KindTable, answer
 from .context import current_context
 from .environ import build_scope
+from .lifespan import ProcessLifespan
+from .mounting import Mount
 from .pipeline import Stages, stage
 from .routing import Map
 from .rules import Rule
@@ -30,6 +39,7 @@ if TYPE_CHECKING:
     from .testing import Client
 
 F = TypeVar("F", bound=Callable[..., Any])
+Lifespan = TypeVar("Lifespan", bound=Callable[[], AsyncGenerator[Any]])
 
 
 def _folder_of(name: str) -> str:
@@ -132,12 +142,22 @@ class Flask:
         #: the ASGI application; wrap it to put middleware around:
         #: ``app.asgi_app = Middleware(app.asgi_app)``
         self.asgi_app: ASGIApp = MethodType(asgi.serve, self)
+        #: the WSGI application (PEP 3333); wrap it likewise:
+        #: ``app.wsgi_app = Middleware(app.wsgi_app)``
+        self.wsgi_app: Callable[..., Iterable[bytes]] = MethodType(wsgi.serve, self)
+        #: applications below a prefix; filled by :meth:`mount`
+        self.mounts: list[Mount] = []
+        #: called around the serving of each process; filled by
+        #: :meth:`while_serving`
+        self.while_serving_funcs: list[Callable[[], AsyncGenerator[Any]]] = []
+        #: the lifespan under WSGI, if there is anything in it
+        self.process_lifespan: ProcessLifespan | None = None
         #: what to call at each stage: the default, or what overrides it
         self.stages = Stages(self)
         #: the rule of the static files; it stands in the map if they are served
         self.static_rule = Rule("/")
         self._route_static()
-        self.__call__ = self._serve_asgi  # type: ignore[method-assign]
+        self.__call__ = self._serve_asgi  # type: ignore[method-assign, assignment]
 
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -156,6 +176,7 @@ class Flask:
             self.url_map.remove(self.static_rule)
         path = f"{(self.static_path or '').rstrip('/')}/<path:filename>"
         self.static_rule = Rule(path, endpoint="static", methods=["GET"])
+        self.static_rule.aside = True
         if self.static_path is not None:
             self.url_map.add(self.static_rule)
 
@@ -340,6 +361,57 @@ class Flask:
         self.template_context_processors.append(f)
         return f
 
+    def while_serving(self, f: Lifespan) -> Lifespan:
+        """Register an async generator to run around the serving of each process::
+
+            @app.while_serving
+            async def database():
+                app.pool = await asyncpg.create_pool(...)
+                yield
+                await app.pool.close()
+
+        What stands before its ``yield`` is done at the start, what follows at the
+        end. Under WSGI the first request starts it, on the loop that all async
+        views of the process run on.
+
+        :raises TypeError: for anything but an ``async def`` with a ``yield``.
+        """
+        if not inspect.isasyncgenfunction(f):
+            raise TypeError(
+                f"{f!r} cannot be run around the serving: it is not an async generator"
+                " function. Write async def, with one yield in it."
+            )
+        self.while_serving_funcs.append(f)
+        self.process_lifespan = self.process_lifespan or ProcessLifespan(self)
+        return f
+
+    def mount(self, prefix: str, app: ASGIApp | Callable[..., Any]) -> None:
+        """Let another application answer below a prefix.
+
+        ::
+
+            app.mount("/old", the_flask_application)
+            app.mount("/", the_django_application)  # what no rule here matches
+
+        Rules with more literal text in front win over it, so that an old site can
+        be moved over view by view. Our hooks and handlers do not run; the prefix
+        is its ``root_path`` or ``SCRIPT_NAME``. WSGI applications run in our
+        worker threads; the lifespan of ASGI ones is part of ours.
+
+        :param prefix: a path; it ends with a segment, so ``/old`` is not ``/older``.
+        :param app: an ASGI or WSGI application.
+        :raises ValueError: when the prefix is not a path.
+        :raises TypeError: when the application is neither.
+        """
+        mount = Mount(prefix, app)
+        for path in filter(None, (mount.prefix, f"{mount.prefix}/<_rest:rest>")):
+            rule = Rule(path, endpoint=f"mount {mount.prefix}")
+            rule.aside = mount
+            self.url_map.add(rule)
+        self.mounts.append(mount)
+        if not mount.is_wsgi:
+            self.process_lifespan = self.process_lifespan or ProcessLifespan(self)
+
     # ------------------------------------------- the stages: override what you need
 
     @stage
@@ -407,11 +479,16 @@ class Flask:
         generator, iterator   plain or async, is streamed
         Starlette response    keeps its status, header fields and way of sending
         ASGI application      is called
+        WSGI application      is called in the request's worker, and buffered
         ====================  ===================================================
 
         :raises TypeError: for anything else, None included.
         """
-        return pipeline.to_response(self, rv)
+        made = pipeline.to_response(self, rv)
+        if isinstance(made, Response):
+            return made
+
+        return self._context("make_response").by_hand(made)
 
     @stage
     def process_response(self, response: Response) -> Any:
@@ -534,11 +611,25 @@ class Flask:
             self.debug = debug
         run(self, host, port, options)
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """Serve one connection (ASGI 3)."""
+    @overload
+    def __call__(
+        self, scope: Scope, receive: Receive, send: Send
+    ) -> Awaitable[None]: ...
+
+    @overload
+    def __call__(
+        self, scope: dict[str, Any], receive: Callable[..., Any]
+    ) -> Iterable[bytes]: ...
+
+    def __call__(self, scope: Any, receive: Any, send: Any = None) -> Any:
+        """Serve a request: ``(scope, receive, send)`` as an ASGI 3 application,
+        ``(environ, start_response)`` as a WSGI application (PEP 3333)."""
+        if send is None:
+            return self.wsgi_app(scope, receive)
+
         return self.asgi_app(scope, receive, send)
 
     async def _serve_asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Servers look at ``app.__call__`` to tell an ASGI application; they call
-        # the method of the class, which is spared one coroutine.
+        # the method of the class, which takes both protocols.
         await self.asgi_app(scope, receive, send)

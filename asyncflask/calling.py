@@ -30,7 +30,7 @@ import contextvars
 import functools
 import inspect
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from enum import Enum
 from threading import get_ident
 from typing import Any
@@ -46,7 +46,7 @@ from .loops import (
     wait_through,
 )
 from .pipeline import opening, teardown
-from .workers import Call, Desk, Worker, adopt
+from .workers import Call, Desk, Errand, Worker, adopt
 
 #: where a scope brings along the desk of the thread that plain code is to run in
 DESK = "asyncflask.desk"
@@ -63,6 +63,9 @@ _OVER = (
     " given back. Do it before the response is complete, or in a context of its"
     " own: async with app.test_request_context(): ..."
 )
+
+#: hands the next item over to who iterates
+Give = Callable[[Any], Awaitable[None]]
 
 #: what stands for what a coroutine yields when it is at its end
 _DONE: Any = object()
@@ -187,6 +190,49 @@ class _Visit:
         except BaseException as exc:
             self.error = exc
         signal.set()
+
+
+class _Lent:
+    """A request lent to the loop by plain code, which serves it meanwhile.
+
+    Within ``with`` the request is on the loop, and what it calls of plain code
+    comes back to this thread. Behind it all is as before, and the variables set
+    over there are taken over.
+    """
+
+    errand: Errand
+
+    def __init__(self, ctx: Calling, function: Callable[..., Any]) -> None:
+        self._loop = ctx._loop or process_loop()
+        if ctx._loop_waits or self._loop.is_here():
+            raise RuntimeError(_MUST_BE_AWAITED.format(function))
+
+        here = ctx.desk is not None and ctx.desk.thread_id == get_ident()
+        self.desk = ctx.desk if ctx.desk is not None and here else Desk()
+        self._ctx = ctx
+        self._context = contextvars.copy_context()
+        self._outer: tuple[Any, ...] = ()
+
+    def start(self, coroutine: Coroutine[Any, Any, None]) -> Errand:
+        """Start to carry a coroutine over there."""
+        ctx = self._ctx
+
+        def started(cancel: Callable[[], None]) -> None:
+            ctx._cancel_awaited = cancel
+
+        carry = functools.partial(ctx.carry, coroutine)
+        self.errand = Errand(self.desk, carry, self._loop, started)
+        return self.errand
+
+    def __enter__(self) -> None:
+        ctx = self._ctx
+        self._outer = ctx.side, ctx.context, ctx.desk, ctx._cancel_awaited
+        ctx.side, ctx.context, ctx.desk = LOOP, self._context, self.desk
+
+    def __exit__(self, *exc: object) -> None:
+        ctx = self._ctx
+        adopt(self._context)
+        ctx.side, ctx.context, ctx.desk, ctx._cancel_awaited = self._outer
 
 
 class Calling(RequestContext):
@@ -472,31 +518,56 @@ class Calling(RequestContext):
 
         :raises RuntimeError: where waiting would block that very loop.
         """
-        loop = self._loop or process_loop()
-        if self._loop_waits or loop.is_here():
-            raise RuntimeError(_MUST_BE_AWAITED.format(function))
+        given: Any = None
 
-        here = self.desk is not None and self.desk.thread_id == get_ident()
-        desk = self.desk if self.desk is not None and here else Desk()
-        outer = self.side, self.context, self.desk, self._cancel_awaited
-        inner = contextvars.copy_context()
-        value: Any = None
+        async def keep() -> None:
+            nonlocal given
+            given = await function()
 
-        async def awaited() -> None:
-            nonlocal value
-            value = await function()
+        lent = _Lent(self, function)
+        with lent:
+            lent.start(keep()).work(lambda: False)
+        lent.errand.outcome.get()
+        return given
 
-        self.side, self.context, self.desk = LOOP, inner, desk
+    def produce(self, function: Callable[[Give], Awaitable[Any]]) -> Iterator[Any]:
+        """Iterate in plain code over what an async function gives.
 
-        def started(cancel: Callable[[], None]) -> None:
-            self._cancel_awaited = cancel
+        The function runs on the loop, as one task, and stands still after each
+        item until the next one is asked for. Closing the iterator cancels it.
 
+        :param function: gets an async function, which takes the next item.
+        :raises RuntimeError: where waiting would block that very loop.
+        """
+        items: list[Any] = []
+        resume: list[Signal] = []
+
+        async def give(item: Any) -> None:
+            signal = new_signal()
+            resume.append(signal)
+            items.append(item)
+            lent.desk.submit(None)
+            await signal.wait()
+
+        lent = _Lent(self, function)
+        with lent:
+            errand = lent.start(_await(function(give)))
+            errand.work(lambda: items)
         try:
-            desk.wait_for(lambda: self.carry(awaited()), loop, started)
-            return value
-        finally:
-            adopt(inner)
-            self.side, self.context, self.desk, self._cancel_awaited = outer
+            while items:
+                yield items.pop(0)
+                with lent:
+                    resume.pop().set()
+                    errand.work(lambda: items)
+        except GeneratorExit:
+            with lent:
+                errand.end()
+            raise
+        errand.outcome.get()
+
+    async def call_back(self, function: Callable[[], Any]) -> Any:
+        """Call plain code where it belongs, for async code that goes on after it."""
+        return await self.awaited(self._call(PLAIN, function))
 
     # ------------------------------------------------------- stages, by hand
 

@@ -130,6 +130,14 @@ class PathConverter(BaseConverter):
         return quote(str(value), safe=PATH_SAFE)
 
 
+class RestConverter(BaseConverter):
+    """Whatever is left of a path, for what is mounted there; tried last of all."""
+
+    regex = ".*"
+    weight = 1000
+    part_isolating = False
+
+
 class AnyConverter(BaseConverter):
     """``<any(about, help):page>``: one of the words listed."""
 
@@ -275,4 +283,5 @@ DEFAULT_CONVERTERS: Mapping[str, type[BaseConverter]] = {
     "int": IntegerConverter,
     "float": FloatConverter,
     "uuid": UUIDConverter,
+    "_rest": RestConverter,
 }

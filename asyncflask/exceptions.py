@@ -187,6 +187,12 @@ class RequestTimeout(HTTPException):
     code = 408
 
 
+class LengthRequired(HTTPException):
+    """411: nothing says where the body ends, so it cannot be read."""
+
+    code = 411
+
+
 class RequestEntityTooLarge(HTTPException):
     """413: the body, or a part of it, is over a limit of the application.
 

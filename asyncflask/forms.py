@@ -102,6 +102,23 @@ class Body:
         """Close the files."""
 
 
+class UnreadBody(Body):
+    """The body of a rule with ``stream_body=True``: the view takes it in.
+
+    :ivar stream: the chunks, to iterate over once.
+    """
+
+    stream: Any
+
+    def _refuse(self) -> Any:
+        raise RuntimeError(
+            "The body of this request was left unread, because its rule says"
+            " stream_body=True. Iterate over request.stream, or drop the option."
+        )
+
+    data = fields = files = property(_refuse)
+
+
 def too_large(limit: int) -> RequestEntityTooLarge:
     """Return the error for a body over the limit for all bodies."""
     return RequestEntityTooLarge(

@@ -12,6 +12,7 @@ import asyncio
 import atexit
 import contextvars
 import os
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
@@ -262,6 +263,7 @@ class _ProcessLoop:
             return self._handle
 
     def _start(self) -> AsyncioHandle:
+        refuse_where_threads_do_not_run()
         loop = asyncio.new_event_loop()
         thread = threading.Thread(
             target=self._run, args=(loop,), name="asyncflask-loop", daemon=True
@@ -284,6 +286,24 @@ class _ProcessLoop:
         if not loop.is_closed() and thread.is_alive():
             loop.call_soon_threadsafe(loop.stop)
             thread.join(timeout=5)
+
+
+def refuse_where_threads_do_not_run() -> None:
+    """Say so where the thread of a loop would never get on.
+
+    :raises RuntimeError: under gevent's patches, and in uWSGI without threads.
+    """
+    gevent, uwsgi = sys.modules.get("gevent.monkey"), sys.modules.get("uwsgi")
+    if gevent is not None and gevent.is_module_patched("threading"):
+        raise RuntimeError(
+            "Async callables need an event loop in a thread of its own, and gevent has"
+            " replaced threads. Use plain callables only, or gunicorn's gthread worker."
+        )
+    if uwsgi is not None and not {"enable-threads", "threads"} & set(uwsgi.opt):
+        raise RuntimeError(
+            "Async callables need an event loop in a thread of its own, and uWSGI runs"
+            " no threads by itself. Start it with --enable-threads."
+        )
 
 
 _process_loops = [_ProcessLoop()]

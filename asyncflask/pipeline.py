@@ -33,7 +33,6 @@ A stage that the application overrides, plain or async, stands in
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -45,6 +44,7 @@ from .context import _current, current_context
 from .exceptions import HTTPException, MethodNotAllowed, RequestRedirect
 from .forms import Body, Limits, new_body, too_large
 from .helpers import json_response
+from .mounting import Mount, WSGIApp, buffered_response, speaks_asgi, speaks_wsgi
 from .rules import Rule
 from .sessions import NullSession, Session
 from .sessions import save_session as default_save_session
@@ -52,10 +52,15 @@ from .target import application_path
 from .wrappers import AppBody, Response, adopt_starlette
 
 if TYPE_CHECKING:
+    from starlette.types import Scope
+
     from .app import Flask
     from .calling import Calling
 
 logger = logging.getLogger("asyncflask")
+
+#: bytes at least that are still read of a body that was refused
+DRAIN = 1 << 20
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -176,6 +181,13 @@ def match(ctx: Calling) -> None:
 
     ctx.rule, ctx.view_args = found
     ctx.endpoint = ctx.rule.endpoint
+
+
+def find_mount(app: Flask, scope: Scope) -> Mount | None:
+    """Return the application mounted at the longest prefix of a path."""
+    path = application_path(scope)
+    mounts = [mount for mount in app.mounts if mount.holds(path)]
+    return max(mounts, key=lambda mount: len(mount.prefix), default=None)
 
 
 def take_body(ctx: Calling, chunks: Iterable[bytes]) -> None:
@@ -364,6 +376,13 @@ def log_exception(ctx: Calling, exc: BaseException) -> None:
     logger.error("%s failed", describe(ctx), exc_info=exc)
 
 
+def log_failure(ctx: Calling, exc: BaseException) -> None:
+    """Log an exception that leaves the application; the server logs the rest."""
+    if isinstance(exc, Exception):
+        what = escaped(f"{type(exc).__name__}: {exc}")
+        logger.error("%s failed: %s", describe(ctx), what)
+
+
 def describe(ctx: Calling) -> str:
     """Return method and path for the log, control characters escaped."""
     return escaped(f"{ctx.scope['method']} {ctx.scope['path']}")
@@ -406,7 +425,10 @@ def to_response(app: Flask, rv: Any) -> Any:
     if isinstance(rv, starlette.responses.Response):
         return adopt_starlette(rv, cls)
 
-    if _is_asgi(rv):
+    if speaks_wsgi(rv):
+        return run_wsgi(current_context("a WSGI application"), rv)
+
+    if speaks_asgi(rv):
         return _from_app(cls, rv)
 
     raise TypeError(_not_a_response(rv))
@@ -455,15 +477,11 @@ def _from_tuple(app: Flask, rv: tuple[Any, ...]) -> Response:
     return response
 
 
-def _is_asgi(rv: Any) -> bool:
-    if not callable(rv) or isinstance(rv, type):
-        return False
-
-    try:
-        inspect.signature(rv).bind(None, None, None)
-    except (TypeError, ValueError):
-        return False
-    return True
+async def run_wsgi(ctx: Any, app: WSGIApp) -> Response:
+    """Return the response of a WSGI application that a view returned."""
+    args = ctx.app.response_class, app, ctx.request.environ
+    response: Response = await ctx.call(buffered_response, args)
+    return response
 
 
 def _from_app(cls: type[Response], app: Any) -> Response:

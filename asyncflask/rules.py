@@ -150,6 +150,9 @@ class Rule:
         self.provide_automatic_options = provide_automatic_options
         self.stream_body = stream_body
         self.max_content_length = max_content_length
+        #: what answers in place of the pipeline: a mounted application, or True
+        #: for the static folder
+        self.aside: Any = None
         #: literal texts and :class:`Variable` objects, once a map has it
         self.parts: list[Part] = []
         self.domain_parts: list[Part] = []

@@ -41,7 +41,7 @@ class Desk:
         """Hand over a job; None only makes the thread look up."""
         self._jobs.put(job)
 
-    def work(self, until: Callable[[], bool]) -> None:
+    def work(self, until: Callable[[], object]) -> None:
         """Do the jobs as they come, until a condition holds."""
         self.thread_id = threading.get_ident()
         while not until():
@@ -50,36 +50,14 @@ class Desk:
                 job()
             del job  # it may hold a whole request
 
-    def wait_for(
-        self,
-        function: Callable[[], Awaitable[Any]],
-        loop: LoopHandle,
-        started: Callable[[Callable[[], None]], object] = id,
-    ) -> Any:
+    def wait_for(self, function: Callable[[], Awaitable[Any]], loop: LoopHandle) -> Any:
         """Run an async function on a loop, and work here until it is done.
 
-        :param started: gets a function that cancels it.
         :raises RuntimeError: in the thread of that very loop.
         """
-        if loop.is_here():
-            raise RuntimeError(
-                f"{function!r} was to be waited for in the thread of the event loop"
-                " that runs it, which would never end. Await it instead."
-            )
-        outcome = Outcome()
-
-        async def run() -> None:
-            try:
-                outcome.value = await function()
-            except BaseException as exc:
-                outcome.error = exc
-            finally:
-                outcome.is_there = True
-                self.submit(None)
-
-        loop.start(run, started)
-        self.work(lambda: outcome.is_there)
-        return outcome.get()
+        errand = Errand(self, function, loop)
+        errand.work(lambda: False)
+        return errand.outcome.get()
 
     def run(self, function: Callable[[], Any]) -> Any:
         """Run a plain function here, while the thread that asks stands still.
@@ -91,6 +69,67 @@ class Desk:
         self.submit(call)
         done.wait()
         return call.result()
+
+
+class Errand:
+    """An async function on a loop, for a thread that serves it meanwhile.
+
+    :param started: gets what cancels it, before it starts.
+    :ivar outcome: what came of it.
+    :ivar cancel: ends it early; may be called in any thread.
+    :raises RuntimeError: in the thread of that very loop.
+    """
+
+    def __init__(
+        self,
+        desk: Desk,
+        function: Callable[[], Awaitable[Any]],
+        loop: LoopHandle,
+        started: Callable[[Callable[[], None]], object] = id,
+    ) -> None:
+        if loop.is_here():
+            raise RuntimeError(
+                f"{function!r} was to be waited for in the thread of the event loop"
+                " that runs it, which would never end. Await it instead."
+            )
+        self.outcome = Outcome()
+        self.cancel: Callable[[], object] = bool
+        self._desk = desk
+        self._function = function
+        self._tell = started
+        loop.start(self._run, self._started)
+
+    def _started(self, cancel: Callable[[], None]) -> None:
+        self.cancel = cancel
+        self._tell(cancel)
+
+    async def _run(self) -> None:
+        try:
+            self.outcome.value = await self._function()
+        except BaseException as exc:
+            self.outcome.error = exc
+        finally:
+            self.outcome.is_there = True
+            self._desk.submit(None)
+
+    def work(self, until: Callable[[], object]) -> None:
+        """Work at the desk until a condition holds, or the function is done.
+
+        An exception from outside, such as a signal handler's, ends the function.
+        """
+        outcome = self.outcome
+        try:
+            self._desk.work(lambda: outcome.is_there or until())
+        except BaseException:
+            self.end()
+            raise
+
+    def end(self) -> None:
+        """Cancel the function, if it is not done, and work until it is."""
+        outcome = self.outcome
+        if not outcome.is_there:
+            self.cancel()
+            self._desk.work(lambda: outcome.is_there)
 
 
 class Call:

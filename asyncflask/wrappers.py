@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import io
+import os
 from collections.abc import (
     AsyncIterable,
     Callable,
@@ -309,6 +310,16 @@ class FileBody(NamedTuple):
 
     file: IO[bytes]
     length: int
+
+    @property
+    def is_whole(self) -> bool:
+        """True if the file ends where the body does."""
+        try:
+            size = os.fstat(self.file.fileno()).st_size
+        except OSError:  # it is none of the operating system's
+            return False
+
+        return self.file.tell() + self.length == size
 
     def close(self) -> None:
         """Close the file."""
@@ -634,12 +645,12 @@ class Response:
         """Return the message that opens the response to a method, and the body.
 
         A body of bytes says its true length, whatever was set by hand. HEAD gets
-        the same fields and no body; 204, 304 and 1xx have neither body nor length
-        (RFC 9110, sections 6.4.1 and 8.6).
+        the same fields and no body; 204, 304 and 1xx have neither a body nor its
+        length and type (RFC 9110, sections 6.4.1, 8.6 and 15.4.5).
         """
         fields, body, code = self.raw_headers, self.body, self.status_code
         if code == 304 or code == 204 or code < 200:
-            fields, body = without_length(fields), b""
+            fields, body = without_content(fields), b""
         elif type(body) is bytes:
             length = _length_field(len(body))
             fields = (
@@ -662,6 +673,12 @@ class Response:
 def without_length(fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """Return header fields less ``Content-Length``."""
     return [field for field in fields if field[0] != b"content-length"]
+
+
+def without_content(fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Return header fields less those that are about the content."""
+    about = (b"content-length", b"content-type")
+    return [field for field in fields if field[0] not in about]
 
 
 def adopt_starlette(

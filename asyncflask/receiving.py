@@ -1,0 +1,160 @@
+"""Taking in the body of a request, from the messages of an ASGI server.
+
+The body is all there before the pipeline runs, in memory or in files, and its
+limits are kept while it comes in. Only a rule with ``stream_body=True`` leaves
+it unread, for the view to iterate over.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import AsyncIterator, Iterator
+from functools import cached_property, partial
+from typing import Any
+
+import anyio
+import anyio.to_thread
+from starlette.types import Receive, Scope
+
+from .calling import Calling, within
+from .exceptions import ClientDisconnected, HTTPException
+from .forms import Body, Limits, UnreadBody
+from .pipeline import DRAIN, expected_body, limits_for
+
+#: bytes of a big body that are taken in between two trips to a thread
+FEED_CHUNK = 1 << 18
+#: methods whose requests rarely have a body, so that it must be announced
+BODILESS = frozenset(("GET", "HEAD", "OPTIONS", "DELETE", "TRACE"))
+_ANNOUNCING = frozenset((b"content-length", b"transfer-encoding"))
+_END: Any = object()
+
+
+def announces_body(scope: Scope) -> bool:
+    """Say whether a body follows the header (RFC 9112, section 6.3).
+
+    HTTP/2 and 3 need no field to announce one.
+    """
+    for field in scope["headers"]:
+        if field[0] in _ANNOUNCING:
+            return True
+
+    return bool(scope.get("http_version", "1.1") >= "2")
+
+
+async def take_body(ctx: Calling, receive: Receive) -> None:
+    """Take in the whole body, or keep the error that says why it is refused.
+
+    :raises ClientDisconnected: when the client does not send it to its end.
+    """
+    ctx.is_laden = True
+    if ctx.rule is not None and ctx.rule.stream_body:
+        ctx.body = unread_body(ctx, limits_for(ctx), receive)
+        return
+
+    intake = Intake(receive)
+    try:
+        ctx.body = expected_body(ctx)
+        await intake.fill(ctx.body)
+    except ClientDisconnected:
+        raise
+    except HTTPException as exc:
+        ctx.body_error = exc
+        if not any(name == b"expect" for name, _ in ctx.scope["headers"]):
+            await intake.drain(max(limits_for(ctx).content_length or 0, DRAIN))
+
+
+class Intake:
+    """The messages that bring a body."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        #: False once the last message has come
+        self.more = True
+
+    @cached_property
+    def complete(self) -> anyio.Event:
+        """Set once the last message has come."""
+        event = anyio.Event()
+        if not self.more:
+            event.set()
+        return event
+
+    async def next(self) -> bytes:
+        """Return the next chunk, which may be empty.
+
+        :raises ClientDisconnected: when the client has left instead.
+        """
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnected()
+
+        self.more = message.get("more_body", False)
+        if not self.more and "complete" in self.__dict__:
+            self.complete.set()
+        return message.get("body", b"")  # type: ignore[no-any-return]
+
+    async def fill(self, body: Body) -> None:
+        """Feed a body; off the loop once it is so big that files are involved."""
+        pending: list[bytes] = []
+        while self.more:
+            chunk = await self.next()
+            if body.in_memory:
+                body.feed(chunk)
+                continue
+
+            pending.append(chunk)
+            if not self.more or sum(map(len, pending)) >= FEED_CHUNK:
+                await anyio.to_thread.run_sync(_feed_all, body, pending)
+                pending = []
+        body.end()
+
+    async def drain(self, limit: int) -> None:
+        """Read on for so many bytes after a body was refused, and keep nothing.
+
+        A client that is still sending would not see the response otherwise:
+        closing a connection with unread data resets it.
+        """
+        while self.more and limit > 0:
+            limit -= len(await self.next())
+
+
+def _feed_all(body: Body, chunks: list[bytes]) -> None:
+    for chunk in chunks:
+        body.feed(chunk)
+
+
+def unread_body(ctx: Calling, limits: Limits, receive: Receive) -> UnreadBody:
+    """Return the body of a request as what is still to be read."""
+    body = UnreadBody(limits)
+    body.stream = BodyStream(body, ctx, receive)
+    return body
+
+
+class BodyStream:
+    """The chunks of an unread body: ``async for`` on the loop, ``for`` elsewhere.
+
+    :raises RequestEntityTooLarge: when the body is over the limit.
+    :raises ClientDisconnected: when the client does not send it to its end.
+    """
+
+    def __init__(self, body: UnreadBody, ctx: Calling, receive: Receive) -> None:
+        self._body = body
+        self._ctx = ctx
+        self.intake = Intake(receive)
+        self._outside = contextvars.copy_context()
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while self.intake.more:
+            chunk: bytes = await within(self._outside, self.intake.next())
+            if chunk:
+                self._body.feed(chunk)
+                return chunk
+
+        raise StopAsyncIteration
+
+    def __iter__(self) -> Iterator[bytes]:
+        while (chunk := self._ctx.run_on_loop(partial(anext, self, _END))) is not _END:
+            yield chunk

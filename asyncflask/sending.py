@@ -1,0 +1,249 @@
+"""Sending a response through an ASGI server.
+
+While it streams, somebody listens for the client's farewell, so that a body
+which waits for something ends when nobody wants it any more. The server's own
+``send`` is awaited outside of the request's context, because a server may
+start its work for the *next* request from in there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
+from typing import Any
+
+import anyio
+import anyio.to_thread
+from starlette.types import Message, Receive, Scope, Send
+
+from .calling import Calling, within
+from .exceptions import ClientDisconnected
+from .forms import UnreadBody
+from .loops import in_asyncio
+from .mounting import body_once_more, merged_start
+from .wrappers import AppBody, FileBody, Response, as_bytes
+
+#: bytes of a file that are read and sent at a time
+FILE_CHUNK = 1 << 18
+_END: Any = object()
+
+
+async def send_response(ctx: Calling, receive: Receive, send: Send) -> None:
+    """Send the response that a request was led to; its body is closed on every exit."""
+    response: Any = ctx.response
+    if isinstance(response.body, AppBody):
+        await send_app(ctx, response, receive, send)
+        return
+
+    start, body = response.on_wire(ctx.scope["method"])
+    if type(response.body) is bytes:
+        await send(start)
+        await send({"type": "http.response.body", "body": body})
+        return
+
+    chunks = chunks_of(response.body)
+    ctx.bodies = tuple(body for body in ctx.bodies if body is not response.body)
+    try:
+        await send(start)
+        if body is response.body:
+            sending = partial(send_chunks, ctx, chunks, send)
+            await while_connected(sending, farewell(ctx, receive))
+    finally:
+        with anyio.CancelScope(shield=True):
+            await ctx.carry(close_chunks(ctx, chunks))
+    await send({"type": "http.response.body", "body": b""})
+
+
+def farewell(ctx: Calling, receive: Receive) -> Callable[[], Awaitable[None]]:
+    """Return what waits until the client has left.
+
+    Two readers would take the messages from each other, so it only begins when
+    an unread body has been read.
+    """
+
+    async def wait() -> None:
+        if isinstance(ctx.body, UnreadBody):
+            await ctx.body.stream.intake.complete.wait()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    return wait
+
+
+async def while_connected(
+    sending: Callable[[], Awaitable[None]], gone: Callable[[], Awaitable[None]]
+) -> None:
+    """Send, and break off when the client leaves.
+
+    :raises ClientDisconnected: when it has left.
+    """
+    await (_while_connected_asyncio if in_asyncio() else _while_connected_anyio)(
+        sending, gone
+    )
+
+
+async def _while_connected_asyncio(
+    sending: Callable[[], Awaitable[None]], gone: Callable[[], Awaitable[None]]
+) -> None:
+    # asyncio's own cancel() comes once. A scope of anyio's would cancel, over and
+    # over, whatever the body awaits to clean up.
+    sender = asyncio.current_task()
+    state = "sending"
+
+    async def listen() -> None:
+        nonlocal state
+        await gone()
+        if state == "sending" and sender is not None:
+            state = "gone"
+            sender.cancel()
+
+    listener = asyncio.create_task(listen())
+    try:
+        await sending()
+        if state == "gone":
+            await asyncio.sleep(0)  # the cancellation has not come through yet
+        state = "sent"
+    except asyncio.CancelledError:
+        if state != "gone" or sender is None or sender.uncancel():
+            raise
+        raise ClientDisconnected() from None
+    finally:
+        listener.cancel()
+
+
+async def _while_connected_anyio(
+    sending: Callable[[], Awaitable[None]], gone: Callable[[], Awaitable[None]]
+) -> None:
+    failure: Exception | None = None
+
+    async def listen() -> None:
+        nonlocal failure
+        await gone()
+        failure = ClientDisconnected()
+        group.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(listen)
+        try:
+            await sending()
+        except Exception as exc:  # kept out of the group, which would wrap it
+            failure = exc
+        group.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+def chunks_of(body: Any) -> AsyncIterator[Any] | Iterator[Any]:
+    """Return what gives the chunks of a body."""
+    if isinstance(body, FileBody):
+        return FileChunks(body)
+
+    if isinstance(body, AsyncIterable):
+        return aiter(body)
+
+    return body if isinstance(body, Iterator) else _each(body)
+
+
+def _each(body: Any) -> Iterator[Any]:
+    try:
+        yield from body  # asked for its iterator in the thread that uses it
+    finally:
+        if hasattr(body, "close"):
+            body.close()
+
+
+class FileChunks:
+    """Reads a file in chunks, in threads that the views do not use.
+
+    :raises RuntimeError: when the file has become shorter meanwhile.
+    """
+
+    def __init__(self, body: FileBody) -> None:
+        self._file = body.file
+        self._left = body.length
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+
+        size = min(self._left, FILE_CHUNK)
+        chunk = await anyio.to_thread.run_sync(self._file.read, size)
+        if not chunk:
+            raise RuntimeError(
+                f"{self._file.name!r} lost {self._left} bytes while it was sent"
+            )
+        self._left -= len(chunk)
+        return chunk
+
+    async def aclose(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+async def send_chunks(
+    ctx: Calling, chunks: AsyncIterator[Any] | Iterator[Any], send: Send
+) -> None:
+    """Send every chunk as it comes."""
+    while True:
+        await ctx.carry(next_chunk(ctx, chunks))
+        if ctx.chunk is _END:
+            return
+
+        message = {"type": "http.response.body", "body": ctx.chunk, "more_body": True}
+        await send(message)
+
+
+async def next_chunk(ctx: Calling, chunks: AsyncIterator[Any] | Iterator[Any]) -> None:
+    """Put the next chunk on the context, or ``_END``: plain ones in the worker."""
+    if isinstance(chunks, AsyncIterator):
+        chunk = await anext(chunks, _END)
+    else:
+        await ctx.to_thread()
+        chunk = next(chunks, _END)
+    ctx.chunk = chunk if chunk is _END else as_bytes(chunk)
+
+
+async def close_chunks(ctx: Calling, chunks: Any) -> None:
+    """End an iterator that may not be at its end."""
+    if hasattr(chunks, "aclose"):
+        await chunks.aclose()
+    elif hasattr(chunks, "close"):
+        await ctx.to_thread()
+        chunks.close()
+
+
+async def send_app(
+    ctx: Calling, response: Response, receive: Receive, send: Send
+) -> None:
+    """Let an application answer that a view returned, and add our header fields.
+
+    It gets the body once more from its start, and then whatever comes.
+    """
+    outside = contextvars.copy_context()
+    pending = body_once_more(ctx.body, ctx.endpoint)
+    body: AppBody = response.body
+
+    async def replay() -> Message:
+        if pending:
+            return {"type": "http.request", "body": pending.pop(), "more_body": False}
+
+        message: Message = await within(outside, receive())
+        return message
+
+    async def add(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = merged_start(message, response)
+        elif ctx.scope["method"] == "HEAD":
+            message = {**message, "body": b""}
+        await within(outside, send(message))
+
+    await ctx.carry(_call_app(body.app, ctx.scope, replay, add))
+
+
+async def _call_app(app: Any, scope: Scope, receive: Receive, send: Send) -> None:
+    await app(scope, receive, send)

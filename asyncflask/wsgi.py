@@ -1,0 +1,441 @@
+"""The WSGI driver: the same pipeline in the server's own thread (PEP 3333).
+
+Plain callables are called right here, and no event loop is ever started for
+them. Async ones run on the one loop of the process, while this thread waits
+and does what they call of plain code. :func:`serve` is the way of a request;
+what comes after the header is a list with the body in it, or a
+:class:`Stream`, which the server asks for one chunk after the other and closes
+in the end.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from starlette.types import ASGIApp, Message, Scope
+
+from . import pipeline, static
+from .calling import DIRECT, Calling, Give
+from .environ import build_scope
+from .exceptions import BadRequest, HTTPException, LengthRequired
+from .forms import UnreadBody
+from .mounting import Mount, body_once_more, merged_start
+from .pipeline import begin, find_mount, limits_for, log_failure, respond, teardown
+from .wrappers import AppBody, FileBody, Response, as_bytes
+
+if TYPE_CHECKING:
+    from .app import Flask
+
+Environ = dict[str, Any]
+StartResponse = Callable[..., Any]
+
+#: bytes that are read of a body or a file at a time
+CHUNK = 1 << 16
+_END: Any = object()
+_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
+#: PEP 3333: these are between the server and the client, and not ours to set
+_HOP_BY_HOP = frozenset(
+    b"connection keep-alive proxy-authenticate proxy-authorization te trailers"
+    b" transfer-encoding upgrade".split()
+)
+
+
+def serve(
+    app: Flask, environ: Environ, start_response: StartResponse
+) -> Iterable[bytes]:
+    """Answer a request in the thread that calls."""
+    if app.process_lifespan is not None:
+        app.process_lifespan.ensure()
+    ctx = Calling(app, build_scope(environ))
+    ctx.context, ctx.side = contextvars.copy_context(), DIRECT
+    return ctx.context.run(answer, ctx, environ, start_response)
+
+
+def answer(
+    ctx: Calling, environ: Environ, start_response: StartResponse
+) -> Iterable[bytes]:
+    """Lead a request to its response, and the response to the server."""
+    hooked = False
+    stream: Iterable[bytes] | None = None
+    failure: BaseException | None = None
+    try:
+        begin(ctx)
+        mount = None
+        if ctx.rule is not None and ctx.rule.aside is not None:
+            mount = step_aside(ctx)
+        if mount is not None and mount.is_wsgi:
+            stream = mount.app(mount.environ(environ), start_response)
+        elif mount is not None:
+            stream = open_mounted(ctx, mount, environ, start_response)
+        else:
+            if ctx.response is None:
+                hooked = True
+                take_body(ctx, environ)
+                ctx.drive(respond(ctx))
+            stream = open_response(ctx, environ, start_response, hooked)
+        return stream
+    except BaseException as exc:
+        failure = exc
+        log_failure(ctx, exc)
+        raise
+    finally:
+        if not isinstance(stream, Stream):
+            finish(ctx, failure or ctx.exception, hooked)
+
+
+def finish(ctx: Calling, exc: BaseException | None, hooked: bool) -> None:
+    """Close what was not sent, tear the request down, and close its files."""
+    try:
+        for body in ctx.bodies:
+            close_body(ctx, body)
+        if hooked and ctx.app.teardown_request_funcs:
+            ctx.drive(teardown(ctx, exc))
+    finally:
+        ctx.close()
+        ctx.dismiss()
+
+
+def step_aside(ctx: Calling) -> Mount | None:
+    """Return the mounted application that is to answer, or answer from the static
+    folder; neither if there is no such file."""
+    mount = ctx.rule.aside if ctx.rule is not None else None
+    if isinstance(mount, Mount):
+        return mount
+
+    app = ctx.app
+    try:
+        ctx.response = static.respond(
+            ctx.request, app.static_folder, app.response_class
+        )
+    except HTTPException as exc:
+        ctx.routing_exception = exc
+        return find_mount(app, ctx.scope)
+
+    return None
+
+
+# -------------------------------------------------------------- taking a body in
+
+
+def take_body(ctx: Calling, environ: Environ) -> None:
+    """Take in the whole body, or keep the error that says why it is refused."""
+    length = environ.get("CONTENT_LENGTH")
+    if not length and not _is_chunked(environ):
+        return
+
+    chunks = input_chunks(environ)
+    if ctx.rule is not None and ctx.rule.stream_body:
+        body = ctx.body = UnreadBody(limits_for(ctx))
+        body.stream = InputStream(ctx, chunks)
+        return
+
+    pipeline.take_body(ctx, chunks)
+    if ctx.body_error is not None and "HTTP_EXPECT" not in environ:
+        drain(chunks, max(limits_for(ctx).content_length or 0, pipeline.DRAIN))
+
+
+def _is_chunked(environ: Environ) -> bool:
+    return "HTTP_TRANSFER_ENCODING" in environ or "wsgi.input_terminated" in environ
+
+
+def input_chunks(environ: Environ) -> Iterator[bytes]:
+    """Read the body as far as it goes; no chunk is empty.
+
+    Its end is where ``CONTENT_LENGTH`` says, or the server does
+    (``wsgi.input_terminated``). Reading beyond would wait for ever.
+
+    :raises BadRequest: when the length is no number, or the body is shorter.
+    :raises LengthRequired: when nothing says where it ends.
+    """
+    length = environ.get("CONTENT_LENGTH", "").strip()
+    if not length and not environ.get("wsgi.input_terminated"):
+        if "HTTP_TRANSFER_ENCODING" not in environ:
+            return
+        raise LengthRequired()
+
+    if length and not (length.isascii() and length.isdigit()):
+        raise BadRequest(f"The Content-Length {length!r} is not a number.")
+
+    stream = environ["wsgi.input"]
+    if not length:
+        while chunk := _read(stream, CHUNK):
+            yield chunk
+        return
+
+    left = int(length)
+    while left:
+        chunk = _read(stream, min(left, CHUNK))
+        if not chunk:
+            raise BadRequest(f"The body is {left} bytes short of its Content-Length.")
+        left -= len(chunk)
+        yield chunk
+
+
+def _read(stream: Any, size: int) -> bytes:
+    try:
+        chunk: bytes = stream.read(size)
+    except OSError as exc:
+        raise BadRequest(f"The body could not be read: {exc}.") from exc
+
+    return chunk
+
+
+def drain(chunks: Iterator[bytes], limit: int) -> None:
+    """Read on for so many bytes after a body was refused, and keep nothing.
+
+    A client that is still sending would not see the response otherwise.
+    """
+    try:
+        for chunk in chunks:
+            limit -= len(chunk)
+            if limit <= 0:
+                return
+    except HTTPException:
+        pass
+
+
+class InputStream:
+    """The chunks of an unread body: plain ``for``, or ``async for`` on the loop.
+
+    :raises RequestEntityTooLarge: when the body is over the limit.
+    :raises BadRequest: when it ends too early.
+    """
+
+    def __init__(self, ctx: Calling, chunks: Iterator[bytes]) -> None:
+        self._ctx = ctx
+        self._chunks = chunks
+
+    def __iter__(self) -> Iterator[bytes]:
+        while chunk := self._next():
+            yield chunk
+
+    def _next(self) -> bytes:
+        chunk = next(self._chunks, b"")
+        if self._ctx.body is not None:
+            self._ctx.body.feed(chunk)
+        return chunk
+
+    def __aiter__(self) -> InputStream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        chunk: bytes = await self._ctx.call_back(self._next)
+        if not chunk:
+            raise StopAsyncIteration
+
+        return chunk
+
+
+# ------------------------------------------------------------ sending a response
+
+
+def say(start: Message, start_response: StartResponse) -> None:
+    """Tell the server status and header fields, as native strings."""
+    code = start["status"]
+    fields = [
+        (name.decode("latin-1"), value.decode("latin-1"))
+        for name, value in start["headers"]
+        if name not in _HOP_BY_HOP
+    ]
+    start_response(_LINES.get(code) or f"{code} Unknown", fields)
+
+
+def open_response(
+    ctx: Calling, environ: Environ, start_response: StartResponse, hooked: bool
+) -> Iterable[bytes]:
+    """Tell the server the header, and return the body for it to iterate over."""
+    response: Any = ctx.response
+    if isinstance(response.body, AppBody):
+        return open_app(ctx, response, environ, start_response)
+
+    start, body = response.on_wire(ctx.scope["method"])
+    say(start, start_response)
+    if type(body) is bytes:
+        ctx.hold(response.body)  # of a HEAD request it may be any kind
+        return [body] if body else []
+
+    ctx.hold(body)
+    stream = Stream(ctx, chunks_of(ctx, body), hooked)
+    if isinstance(body, FileBody) and "wsgi.file_wrapper" in environ and body.is_whole:
+        wrapper: Callable[..., Iterable[bytes]] = environ["wsgi.file_wrapper"]
+        return wrapper(_SentFile(body, stream), CHUNK)
+
+    return stream
+
+
+class Stream:
+    """A body for the server to iterate over, and to close in the end (PEP 3333).
+
+    Each step runs in the request's context, in the server's thread.
+    """
+
+    def __init__(self, ctx: Calling, chunks: Iterator[Any], hooked: bool) -> None:
+        self._ctx = ctx
+        self._chunks = chunks
+        self._hooked = hooked
+        self._run: Callable[..., Any] = ctx.context.run  # type: ignore[union-attr]
+        self._failure: BaseException | None = None
+
+    def __iter__(self) -> Stream:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            chunk = self._run(next, self._chunks, _END)
+            if chunk is not _END:
+                return as_bytes(chunk)
+        except BaseException as exc:
+            self._failure = exc
+            log_failure(self._ctx, exc)
+            raise
+        raise StopIteration
+
+    def close(self) -> None:
+        """End the body, wherever it stands, and the request with it."""
+        if not self._ctx.closed:
+            self._run(self._close)
+
+    def _close(self) -> None:
+        ctx = self._ctx
+        try:
+            close_body(ctx, self._chunks)
+        finally:
+            finish(ctx, self._failure or ctx.exception, self._hooked)
+
+
+def chunks_of(ctx: Calling, body: Any) -> Iterator[Any]:
+    """Return the chunks of a body, whatever gives them."""
+    if isinstance(body, FileBody):
+        return file_chunks(body)
+
+    return from_loop(ctx, body) if isinstance(body, AsyncIterable) else iter(body)
+
+
+def file_chunks(body: FileBody) -> Iterator[bytes]:
+    """Read a file as far as it is to be sent.
+
+    :raises RuntimeError: when it has become shorter meanwhile.
+    """
+    left = body.length
+    while left:
+        chunk = body.file.read(min(left, CHUNK))
+        if not chunk:
+            raise RuntimeError(
+                f"{body.file.name!r} lost {left} bytes while it was sent"
+            )
+        left -= len(chunk)
+        yield chunk
+
+
+def from_loop(ctx: Calling, body: AsyncIterable[Any]) -> Iterator[Any]:
+    """Iterate over an async body, which lives on the loop as one task."""
+
+    async def give_each(give: Give) -> None:
+        try:
+            async for chunk in body:
+                await give(chunk)
+        finally:
+            if hasattr(body, "aclose"):
+                await body.aclose()
+
+    ctx.bodies = ()  # closed over there from now on
+    yield from ctx.produce(give_each)
+
+
+def close_body(ctx: Calling, body: Any) -> None:
+    """End a body that may not be at its end."""
+    if hasattr(body, "aclose"):
+        ctx.run_on_loop(body.aclose)
+    elif hasattr(body, "close"):
+        body.close()
+
+
+class _SentFile:
+    """A file for ``wsgi.file_wrapper``, which ends the request when it is closed."""
+
+    def __init__(self, body: FileBody, stream: Stream) -> None:
+        self._file = body.file
+        self.close = stream.close
+        self.read = body.file.read
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+# ------------------------------------------------------- ASGI applications inside
+
+
+def open_mounted(
+    ctx: Calling, mount: Mount, environ: Environ, start_response: StartResponse
+) -> Stream:
+    """Call a mounted ASGI application, and return its body."""
+    receive = receiver(ctx, input_chunks(environ))
+    return host(ctx, mount.app, mount.scope(ctx.scope), receive, start_response, None)
+
+
+def open_app(
+    ctx: Calling, response: Response, environ: Environ, start_response: StartResponse
+) -> Stream:
+    """Call an ASGI application that a view returned, and return its body.
+
+    It gets the body once more from its start, and then whatever comes.
+    """
+    known = body_once_more(ctx.body, ctx.endpoint)
+    receive = receiver(ctx, iter(known) if known else input_chunks(environ))
+    return host(ctx, response.body.app, ctx.scope, receive, start_response, response)
+
+
+def host(
+    ctx: Calling,
+    app: ASGIApp,
+    scope: Scope,
+    receive: Callable[[], Awaitable[Message]],
+    start_response: StartResponse,
+    response: Response | None,
+) -> Stream:
+    """Call an ASGI application on the loop until its header is there.
+
+    :param response: what hooks have changed, if a view returned the application.
+    """
+    messages = ctx.produce(functools.partial(app, scope, receive))
+    start = next(messages, None)
+    if start is None:
+        raise RuntimeError(f"The ASGI application {app!r} ended without a response.")
+
+    say(start if response is None else merged_start(start, response), start_response)
+    return Stream(ctx, bodies(ctx, app, messages), hooked=response is not None)
+
+
+def bodies(ctx: Calling, app: ASGIApp, messages: Iterator[Message]) -> Iterator[bytes]:
+    """Take the body out of messages.
+
+    :raises RuntimeError: when they end before it does.
+    """
+    is_complete = False
+    for message in messages:
+        if message["type"] == "http.response.body":
+            is_complete = not message.get("more_body", False)
+            if message.get("body") and ctx.scope["method"] != "HEAD":
+                yield message["body"]
+    if not is_complete:
+        raise RuntimeError(f"The ASGI application {app!r} ended in mid-response.")
+
+
+def receiver(ctx: Calling, chunks: Iterator[bytes]) -> Callable[[], Awaitable[Message]]:
+    """Return what gives an ASGI application the body, read in the server's thread."""
+    is_complete = False
+
+    async def receive() -> Message:
+        nonlocal is_complete
+        if is_complete:
+            await anyio.sleep_forever()  # nobody says when the client leaves
+        chunk = await ctx.call_back(functools.partial(next, chunks, b""))
+        is_complete = not chunk
+        return {"type": "http.request", "body": chunk, "more_body": bool(chunk)}
+
+    return receive
