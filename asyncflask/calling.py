@@ -231,7 +231,8 @@ class _Lent:
 
     def __exit__(self, *exc: object) -> None:
         ctx = self._ctx
-        adopt(self._context)
+        if _current.get() is ctx:  # a forgotten iterator is closed anywhere
+            adopt(self._context)
         ctx.side, ctx.context, ctx.desk, ctx._cancel_awaited = self._outer
 
 

@@ -66,10 +66,13 @@ def build_environ(scope: Scope, path: str, stream: Any) -> MutableMapping[str, A
     """Return the WSGI environ for an ASGI scope.
 
     :param path: the path without the prefix that the application is mounted at.
-    :param stream: the body as an open file, for ``wsgi.input``.
+    :param stream: the body as an open file, for ``wsgi.input``; None to leave it
+        to the server's, where the scope was made from an environ.
     """
     if ENVIRON in scope:
         known: MutableMapping[str, Any] = scope[ENVIRON]
+        if stream is not None:
+            known["wsgi.input"] = stream
         return known
 
     host, port = scope.get("server") or ("localhost", None)
@@ -105,8 +108,11 @@ def _header_variables(headers: list[tuple[bytes, bytes]]) -> Mapping[str, str]:
     variables: dict[str, str] = {}
     for name, value in headers:
         key = name.decode("latin-1").upper().replace("-", "_")
-        if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-            key = f"HTTP_{key}"
+        if key in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+            variables.setdefault(key, value.decode("latin-1"))
+            continue
+
+        key = f"HTTP_{key}"
         text = value.decode("latin-1")
         if key in variables:
             # RFC 9110, section 5.3; cookies are joined as RFC 9113, 8.2.3 says

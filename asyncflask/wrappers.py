@@ -43,7 +43,7 @@ from .datastructures import (
 )
 from .environ import build_environ
 from .exceptions import BadRequest, UnsupportedMediaType
-from .forms import Body
+from .forms import Body, UnreadBody
 from .json import loads
 from .rules import Rule
 from .target import Target
@@ -290,8 +290,15 @@ class Request(Target):
 
     @cached_property
     def environ(self) -> MutableMapping[str, Any]:
-        """The request as a WSGI environ (PEP 3333), made on demand."""
-        stream = self._body.stream if self._body_error is None else io.BytesIO()
+        """The request as a WSGI environ (PEP 3333), made on demand.
+
+        Under WSGI it is the server's own, with the body back in ``wsgi.input``.
+        """
+        stream: Any = io.BytesIO()
+        if isinstance(self._body, UnreadBody):
+            stream = None
+        elif self._body_error is None:
+            stream = self._body.stream
         return build_environ(self.scope, self.path, stream)
 
     def __repr__(self) -> str:

@@ -403,6 +403,7 @@ def host(
     :param response: what hooks have changed, if a view returned the application.
     """
     messages = ctx.produce(functools.partial(app, scope, receive))
+    ctx.hold(messages)
     start = next(messages, None)
     if start is None:
         raise RuntimeError(f"The ASGI application {app!r} ended without a response.")

@@ -9,24 +9,32 @@ A test that asks for ``app`` and ``client`` runs once for each driver:
 ``client``
     the same, through ``app.test_client()``;
 ``trio``
-    the same as ``thread``, on trio.
+    the same as ``thread``, on trio;
+``wsgi``
+    the same, as a WSGI server calls it, with ``wsgiref.validate`` in between.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import io
 import json
+import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
+from wsgiref.validate import validator
 
+import anyio.to_thread
 import httpx
 import pytest
 
 from asyncflask import Flask, _request_ctx_stack
+from asyncflask.environ import build_environ
+from asyncflask.target import application_path
 from asyncflask.testing import build_request
 
-DRIVERS = ("loop", "thread", "client", "trio")
+DRIVERS = ("loop", "thread", "client", "trio", "wsgi")
 
 
 class LoopFlask(Flask):
@@ -99,15 +107,64 @@ class Answer:
         return json.loads(self.data)
 
 
+class WSGITransport(httpx.AsyncBaseTransport):
+    """Calls an application as a WSGI server does, and checks that both keep to it."""
+
+    def __init__(self, app: Flask) -> None:
+        self.app = app
+        self.root_path = ""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        body = await request.aread()
+        return await anyio.to_thread.run_sync(self.call, request, body)
+
+    def environ(self, request: httpx.Request, body: bytes) -> dict[str, Any]:
+        scope = {
+            "method": request.method,
+            "scheme": request.url.scheme,
+            "path": request.url.path,
+            "root_path": self.root_path,
+            "query_string": request.url.query,
+            "headers": [(k.lower(), v) for k, v in request.headers.raw],
+            "server": (request.url.host, request.url.port),
+            "client": ("127.0.0.1", 123),
+        }
+        return dict(build_environ(scope, application_path(scope), io.BytesIO(body)))
+
+    def call(self, request: httpx.Request, body: bytes) -> httpx.Response:
+        said: list[Any] = []
+
+        def start_response(status: str, headers: Any, exc_info: Any = None) -> Any:
+            assert not said, "start_response was called twice"
+            said.extend([status, headers])
+            return refuse_to_write
+
+        checked = validator(self.app.wsgi_app)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Unknown REQUEST_METHOD")
+            chunks = checked(self.environ(request, body), start_response)
+        try:
+            data = b"".join(chunks)
+        finally:
+            chunks.close()
+        status, headers = said
+        stream = httpx.ByteStream(data)
+        return httpx.Response(int(status[:3]), headers=headers, stream=stream)
+
+
+def refuse_to_write(chunk: bytes) -> None:
+    raise AssertionError(f"write({chunk!r}) was used")
+
+
 class Caller:
     """The same few methods in front of every driver."""
 
     def __init__(self, app: Flask, driver: str) -> None:
         self.app = app
         self.driver = driver
-        transport = httpx.ASGITransport(app=app)
+        transport: Any = WSGITransport if driver == "wsgi" else httpx.ASGITransport
         self.httpx = httpx.AsyncClient(
-            transport=transport, base_url="http://localhost", timeout=30
+            transport=transport(app=app), base_url="http://localhost", timeout=30
         )
         self.client = app.test_client()
 

@@ -45,7 +45,12 @@ JSON = "application/json"
         (lambda: ((c for c in "xyz"), 206), (206, "xyz", HTML)),
         (lambda: NotFound("gone"), None),
         (lambda: starlette.responses.JSONResponse({"s": 1}, 201), None),
-        (lambda: starlette.responses.StreamingResponse(iter("st")), (200, "st", None)),
+        (
+            lambda: starlette.responses.StreamingResponse(
+                iter("st"), media_type="text/x"
+            ),
+            (200, "st", "text/x; charset=utf-8"),
+        ),
     ],
 )
 async def test_what_a_view_may_return(app: Flask, client, make, expected):
@@ -292,7 +297,8 @@ async def test_an_unread_body_may_be_handed_on(app: Flask, client):
             message = await receive()
             received += message["body"]
             more = message["more_body"]
-        start = {"type": "http.response.start", "status": 200, "headers": []}
+        fields = [(b"content-type", b"text/plain")]
+        start = {"type": "http.response.start", "status": 200, "headers": fields}
         await send(start)
         await send({"type": "http.response.body", "body": received})
 
@@ -339,7 +345,10 @@ async def test_an_asgi_application_may_answer(app: Flask, client):
             {
                 "type": "http.response.start",
                 "status": 203,
-                "headers": [(b"x-other", scope["path"].encode())],
+                "headers": [
+                    (b"content-type", b"text/plain"),
+                    (b"x-other", scope["path"].encode()),
+                ],
             }
         )
         await send({"type": "http.response.body", "body": body * 2})
