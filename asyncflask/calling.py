@@ -376,12 +376,13 @@ class Calling(RequestContext):
         desk = self.desk or await self._engage()
         visit, signal = _Visit(), new_signal()
         step = functools.partial(run, coroutine.send, None)
-        self.side = THREAD
+        outer = self._cancel_awaited
+        self.side, self._cancel_awaited = THREAD, bool
         desk.submit(functools.partial(visit.run, step, signal))
         try:
             await wait_through(signal, lambda: self._cancel_awaited())
         finally:
-            self.side = LOOP
+            self.side, self._cancel_awaited = LOOP, outer
         if visit.error is not None:
             raise visit.error
 
@@ -551,19 +552,16 @@ class Calling(RequestContext):
             await signal.wait()
 
         lent = _Lent(self, function)
-        with lent:
+        with lent:  # also between two items: tasks of its own may go on then
             errand = lent.start(_await(function(give)))
             errand.work(lambda: items)
-        try:
-            while items:
-                yield items.pop(0)
-                with lent:
+            try:
+                while items:
+                    yield items.pop(0)
                     resume.pop().set()
                     errand.work(lambda: items)
-        except GeneratorExit:
-            with lent:
+            finally:
                 errand.end()
-            raise
         errand.outcome.get()
 
     async def call_back(self, function: Callable[[], Any]) -> Any:

@@ -260,7 +260,8 @@ def open_response(
         return [body] if body else []
 
     ctx.hold(body)
-    stream = Stream(ctx, chunks_of(ctx, body), hooked)
+    stream = Stream(ctx, hooked)
+    stream.chunks = chunks_of(ctx, body)
     if isinstance(body, FileBody) and "wsgi.file_wrapper" in environ and body.is_whole:
         wrapper: Callable[..., Iterable[bytes]] = environ["wsgi.file_wrapper"]
         return wrapper(_SentFile(body, stream), CHUNK)
@@ -272,11 +273,14 @@ class Stream:
     """A body for the server to iterate over, and to close in the end (PEP 3333).
 
     Each step runs in the request's context, in the server's thread.
+
+    :ivar chunks: what gives the body.
     """
 
-    def __init__(self, ctx: Calling, chunks: Iterator[Any], hooked: bool) -> None:
+    chunks: Iterator[Any] = iter(())
+
+    def __init__(self, ctx: Calling, hooked: bool) -> None:
         self._ctx = ctx
-        self._chunks = chunks
         self._hooked = hooked
         self._run: Callable[..., Any] = ctx.context.run  # type: ignore[union-attr]
         self._failure: BaseException | None = None
@@ -286,7 +290,7 @@ class Stream:
 
     def __next__(self) -> bytes:
         try:
-            chunk = self._run(next, self._chunks, _END)
+            chunk = self._run(next, self.chunks, _END)
             if chunk is not _END:
                 return as_bytes(chunk)
         except BaseException as exc:
@@ -303,7 +307,7 @@ class Stream:
     def _close(self) -> None:
         ctx = self._ctx
         try:
-            close_body(ctx, self._chunks)
+            close_body(ctx, self.chunks)
         finally:
             finish(ctx, self._failure or ctx.exception, self._hooked)
 
@@ -402,6 +406,7 @@ def host(
 
     :param response: what hooks have changed, if a view returned the application.
     """
+    stream = Stream(ctx, hooked=response is not None)
     messages = ctx.produce(functools.partial(app, scope, receive))
     ctx.hold(messages)
     start = next(messages, None)
@@ -409,7 +414,8 @@ def host(
         raise RuntimeError(f"The ASGI application {app!r} ended without a response.")
 
     say(start if response is None else merged_start(start, response), start_response)
-    return Stream(ctx, bodies(ctx, app, messages), hooked=response is not None)
+    stream.chunks = bodies(ctx, app, messages)
+    return stream
 
 
 def bodies(ctx: Calling, app: ASGIApp, messages: Iterator[Message]) -> Iterator[bytes]:
