@@ -23,6 +23,7 @@ from .forms import Limits
 from .lifespan import serve_lifespan
 from .mounting import Hosted, Mount, as_file
 from .pipeline import (
+    BODILESS,
     begin,
     describe,
     find_mount,
@@ -31,7 +32,7 @@ from .pipeline import (
     respond,
     teardown,
 )
-from .receiving import BODILESS, announces_body, take_body, unread_body
+from .receiving import announces_body, take_body, unread_body
 from .sending import close_chunks, send_response
 
 if TYPE_CHECKING:

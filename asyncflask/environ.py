@@ -7,6 +7,7 @@ middleware filled.
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Mapping, MutableMapping
 from typing import Any
@@ -23,7 +24,12 @@ def _bytes(text: str) -> bytes:
 
 
 def _text(text: str) -> str:
-    return _bytes(text).decode("utf-8", "replace")
+    return text if text.isascii() else _bytes(text).decode("utf-8", "replace")
+
+
+@functools.lru_cache(maxsize=512)
+def _field_name(key: str) -> bytes:
+    return _bytes(key.replace("_", "-").lower())
 
 
 def build_scope(environ: MutableMapping[str, Any]) -> Scope:
@@ -31,12 +37,12 @@ def build_scope(environ: MutableMapping[str, Any]) -> Scope:
     script = _text(environ.get("SCRIPT_NAME", "")).rstrip("/")
     path = script + _text(environ.get("PATH_INFO", ""))
     headers = [
-        (_bytes(key[5:].replace("_", "-").lower()), _bytes(value))
+        (_field_name(key[5:]), value.encode("latin-1", "replace"))
         for key, value in environ.items()
-        if key.startswith("HTTP_")
+        if key[:5] == "HTTP_"
     ]
     headers += [
-        (_bytes(key.replace("_", "-").lower()), _bytes(environ[key]))
+        (_field_name(key), _bytes(environ[key]))
         for key in ("CONTENT_TYPE", "CONTENT_LENGTH")
         if environ.get(key)
     ]

@@ -59,6 +59,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("asyncflask")
 
+#: methods whose requests rarely have a body, so that it must be announced
+BODILESS = frozenset(("GET", "HEAD", "OPTIONS", "DELETE", "TRACE"))
 #: bytes at least that are still read of a body that was refused
 DRAIN = 1 << 20
 

@@ -23,8 +23,6 @@ from .pipeline import DRAIN, expected_body, limits_for
 
 #: bytes of a big body that are taken in between two trips to a thread
 FEED_CHUNK = 1 << 18
-#: methods whose requests rarely have a body, so that it must be announced
-BODILESS = frozenset(("GET", "HEAD", "OPTIONS", "DELETE", "TRACE"))
 _ANNOUNCING = frozenset((b"content-length", b"transfer-encoding"))
 _END: Any = object()
 

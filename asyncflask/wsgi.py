@@ -25,7 +25,15 @@ from .environ import build_scope
 from .exceptions import BadRequest, HTTPException, LengthRequired
 from .forms import UnreadBody
 from .mounting import Mount, body_once_more, merged_start
-from .pipeline import begin, find_mount, limits_for, log_failure, respond, teardown
+from .pipeline import (
+    BODILESS,
+    begin,
+    find_mount,
+    limits_for,
+    log_failure,
+    respond,
+    teardown,
+)
 from .wrappers import AppBody, FileBody, Response, as_bytes
 
 if TYPE_CHECKING:
@@ -124,8 +132,7 @@ def step_aside(ctx: Calling) -> Mount | None:
 
 def take_body(ctx: Calling, environ: Environ) -> None:
     """Take in the whole body, or keep the error that says why it is refused."""
-    length = environ.get("CONTENT_LENGTH")
-    if not length and not _is_chunked(environ):
+    if ctx.scope["method"] in BODILESS and not announces_body(environ):
         return
 
     chunks = input_chunks(environ)
@@ -139,8 +146,9 @@ def take_body(ctx: Calling, environ: Environ) -> None:
         drain(chunks, max(limits_for(ctx).content_length or 0, pipeline.DRAIN))
 
 
-def _is_chunked(environ: Environ) -> bool:
-    return "HTTP_TRANSFER_ENCODING" in environ or "wsgi.input_terminated" in environ
+def announces_body(environ: Environ) -> bool:
+    """Say whether a body follows the header (RFC 9112, section 6.3)."""
+    return bool(environ.get("CONTENT_LENGTH")) or "HTTP_TRANSFER_ENCODING" in environ
 
 
 def input_chunks(environ: Environ) -> Iterator[bytes]:
