@@ -214,6 +214,11 @@ def this_loop() -> LoopHandle:
     return AsyncioHandle(asyncio.get_running_loop()) if in_asyncio() else TrioHandle()
 
 
+async def checkpoint() -> None:
+    """Let other tasks get on."""
+    await (asyncio.sleep(0) if in_asyncio() else anyio.lowlevel.checkpoint())
+
+
 def new_signal() -> Signal:
     """Return a signal for the task that runs now."""
     return AsyncioSignal() if in_asyncio() else TrioSignal()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import itertools
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any
@@ -21,12 +22,14 @@ from starlette.types import Message, Receive, Scope, Send
 from .calling import Calling, within
 from .exceptions import ClientDisconnected
 from .forms import UnreadBody
-from .loops import in_asyncio
+from .loops import checkpoint, in_asyncio
 from .mounting import body_once_more, merged_start
 from .wrappers import AppBody, FileBody, Response, as_bytes
 
 #: bytes of a file that are read and sent at a time
 FILE_CHUNK = 1 << 18
+#: after so many chunks, other tasks get their turn
+BREATH = 16
 _END: Any = object()
 
 
@@ -188,8 +191,14 @@ class FileChunks:
 async def send_chunks(
     ctx: Calling, chunks: AsyncIterator[Any] | Iterator[Any], send: Send
 ) -> None:
-    """Send every chunk as it comes."""
-    while True:
+    """Send every chunk as it comes.
+
+    A body that waits for nothing would keep the loop to itself, for ever once a
+    server drops what is sent to a client that has left; so we let others in.
+    """
+    for count in itertools.count(1):
+        if not count % BREATH:
+            await checkpoint()
         await ctx.carry(next_chunk(ctx, chunks))
         if ctx.chunk is _END:
             return
