@@ -27,8 +27,8 @@ from .pipeline import (
     begin,
     describe,
     find_mount,
-    log_failure,
     logger,
+    report_failure,
     respond,
     teardown,
 )
@@ -71,7 +71,7 @@ async def serve(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
         logger.info("%s: the client has gone", describe(ctx))
     except BaseException as exc:
         failure = exc
-        log_failure(ctx, exc)
+        report_failure(ctx, exc)
         raise
     finally:
         if ctx.is_laden or (hooked and app.teardown_request_funcs):

@@ -149,6 +149,13 @@ def within(
             step, value = coroutine.throw, exc
 
 
+def apart(context: contextvars.Context) -> contextvars.Context:
+    """Mark a context as one that no request is carried in; what runs there waits
+    for the plain code that it calls."""
+    context.run(_apart.set, True)
+    return context
+
+
 async def _await(awaitable: Awaitable[Any]) -> Any:
     return await awaitable
 
@@ -247,6 +254,10 @@ class Calling(RequestContext):
     side = LOOP
     #: True when the request is over
     closed = False
+    #: True for one that has failed, as long as the debugger keeps it
+    is_kept = False
+    #: the thread that such a one keeps as well
+    kept_worker: Worker | None = None
     #: what a streamed body has just given
     chunk: Any = None
     #: where plain callables run, once one has been called
@@ -446,10 +457,21 @@ class Calling(RequestContext):
     def dismiss(self) -> None:
         """End the request: its worker is given back and no other is taken."""
         self.closed = True
-        self.context = self.desk = None
-        if self._worker is not None:
-            worker, self._worker = self._worker, None
+        worker, self._worker = self._worker, None
+        if self.is_kept and worker is not None:
+            self.app.workers.detach(worker)
+            self.kept_worker = worker
+        elif worker is not None:
             self.app.workers.release(worker)
+        if not self.is_kept:
+            self.context = self.desk = None
+
+    def forget(self) -> None:
+        """Let go of what a failed request has kept."""
+        self.is_kept = False
+        if self.kept_worker is not None:
+            self.kept_worker.stop()
+        self.dismiss()
 
     # --------------------------------------------------------- from plain code
 

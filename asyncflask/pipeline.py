@@ -41,6 +41,7 @@ import starlette.exceptions
 import starlette.responses
 
 from .context import _current, current_context
+from .environ import ENVIRON
 from .exceptions import HTTPException, MethodNotAllowed, RequestRedirect
 from .forms import Body, Limits, new_body, too_large
 from .helpers import json_response
@@ -61,6 +62,8 @@ logger = logging.getLogger("asyncflask")
 
 #: methods whose requests rarely have a body, so that it must be announced
 BODILESS = frozenset(("GET", "HEAD", "OPTIONS", "DELETE", "TRACE"))
+#: where a scope, or the environ behind it, brings along who is told of a failure
+WITNESS = "asyncflask.witness"
 #: bytes at least that are still read of a body that was refused
 DRAIN = 1 << 20
 
@@ -378,11 +381,19 @@ def log_exception(ctx: Calling, exc: BaseException) -> None:
     logger.error("%s failed", describe(ctx), exc_info=exc)
 
 
-def log_failure(ctx: Calling, exc: BaseException) -> None:
-    """Log an exception that leaves the application; the server logs the rest."""
-    if isinstance(exc, Exception):
-        what = escaped(f"{type(exc).__name__}: {exc}")
-        logger.error("%s failed: %s", describe(ctx), what)
+def report_failure(ctx: Calling, exc: BaseException) -> None:
+    """Log an exception that leaves the application; the server logs the rest.
+
+    In debug mode, whoever wants to keep the request is told.
+    """
+    if not isinstance(exc, Exception):
+        return
+
+    what = escaped(f"{type(exc).__name__}: {exc}")
+    logger.error("%s failed: %s", describe(ctx), what)
+    witness = ctx.scope.get(WITNESS) or ctx.scope.get(ENVIRON, {}).get(WITNESS)
+    if witness is not None and ctx.app.debug:
+        witness(ctx, exc)
 
 
 def describe(ctx: Calling) -> str:

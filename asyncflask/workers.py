@@ -133,26 +133,29 @@ class Errand:
 
 
 class Call:
-    """A call of a plain function at a desk, in a copy of the caller's context."""
+    """A call of a plain function at a desk, in a copy of the caller's context.
+
+    :ivar outcome: what came of it.
+    """
 
     def __init__(self, function: Callable[[], Any], done: Callable[[], object]) -> None:
         self._context = contextvars.copy_context()
         self._function = function
         self._done = done
-        self._outcome = Outcome()
+        self.outcome = Outcome()
 
     def __call__(self) -> None:
         try:
-            self._outcome.value = self._context.run(self._function)
+            self.outcome.value = self._context.run(self._function)
         except BaseException as exc:
-            self._outcome.error = exc
+            self.outcome.error = exc
         finally:
             self._done()
 
     def result(self) -> Any:
         """Return what it returned, or raise; take over its context variables."""
         adopt(self._context)
-        return self._outcome.get()
+        return self.outcome.get()
 
 
 class Outcome:
@@ -302,6 +305,14 @@ class WorkerPool:
                 worker.stop()
             else:
                 self._idle.append(worker)
+
+    def detach(self, worker: Worker) -> None:
+        """Let a lent worker go for good; another may take its place."""
+        with self._lock:
+            self._lent.discard(worker)
+            replacement = self._take(self._limit()) if self._waiting else None
+        if replacement is not None:
+            self.release(replacement)
 
     def close(self) -> None:
         """End the idle threads now, and the lent ones when they come back."""

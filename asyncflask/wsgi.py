@@ -30,7 +30,7 @@ from .pipeline import (
     begin,
     find_mount,
     limits_for,
-    log_failure,
+    report_failure,
     respond,
     teardown,
 )
@@ -89,7 +89,7 @@ def answer(
         return stream
     except BaseException as exc:
         failure = exc
-        log_failure(ctx, exc)
+        report_failure(ctx, exc)
         raise
     finally:
         if not isinstance(stream, Stream):
@@ -303,7 +303,7 @@ class Stream:
                 return as_bytes(chunk)
         except BaseException as exc:
             self._failure = exc
-            log_failure(self._ctx, exc)
+            report_failure(self._ctx, exc)
             raise
         raise StopIteration
 

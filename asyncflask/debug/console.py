@@ -1,0 +1,180 @@
+"""The console: code typed in, run in a frame of a request that has failed.
+
+Plain code runs where the plain code of the request ran, so that whatever
+belongs to that thread (a sqlite3 connection) can be used. Code with ``await``
+in it runs on the loop. In both cases the request's context is bound.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import contextvars
+import inspect
+import io
+import linecache
+import pprint
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import CodeType, FrameType
+from typing import Any, TextIO, cast
+
+from ..context import current_app, g, request, session
+from ..helpers import url_for
+
+#: characters that are shown of what an input gives
+MOST_OUTPUT = 20_000
+
+_captured: contextvars.ContextVar[io.StringIO | None] = contextvars.ContextVar(
+    "asyncflask.debug.captured", default=None
+)
+
+
+_ALWAYS = {
+    "current_app": current_app,
+    "g": g,
+    "request": request,
+    "session": session,
+    "url_for": url_for,
+}
+
+
+class Namespace(dict[str, Any]):
+    """The names of a frame: its locals, behind them its globals, and behind those
+    what everybody looks for.
+
+    What is assigned stays here; the frame itself cannot be changed.
+    """
+
+    def __init__(self, frame: FrameType) -> None:
+        super().__init__(frame.f_locals)
+        self._globals = frame.f_globals
+        self.setdefault("__builtins__", builtins)
+
+    def __missing__(self, name: str) -> Any:
+        try:
+            return self._globals[name]
+        except KeyError:
+            return _ALWAYS[name]
+
+
+class _Router:
+    """Stands in for ``sys.stdout``: what the console prints goes to its page."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        captured = _captured.get()
+        return (self._stream if captured is None else captured).write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def capturing() -> Iterator[io.StringIO]:
+    """Collect what is printed in this context, and in no other."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if not isinstance(stream, _Router):
+            setattr(sys, name, cast("TextIO", _Router(stream)))
+    output = io.StringIO()
+    token = _captured.set(output)
+    try:
+        yield output
+    finally:
+        _captured.reset(token)
+
+
+class Console:
+    """An interpreter in one frame; what an input assigns, later ones see."""
+
+    def __init__(self, frame: FrameType) -> None:
+        self._names = Namespace(frame)
+        self._count = 0
+
+    def compile(self, source: str) -> Input:
+        """Return an input, ready to be run.
+
+        :raises SyntaxError: when it is not Python.
+        """
+        self._count += 1
+        file = f"<console {id(self):x}-{self._count}>"
+        lines = source.splitlines(keepends=True)
+        linecache.cache[file] = len(source), None, lines, file  # for its tracebacks
+        tree = ast.parse(source, file)
+        last = None
+        if tree.body and isinstance(tree.body[-1], ast.Expr):
+            last = ast.Expression(cast("ast.Expr", tree.body.pop()).value)
+        codes = [_compiled(node, file) for node in (tree, last) if node is not None]
+        return Input(codes, self._names, has_value=last is not None)
+
+
+def _compiled(node: ast.Module | ast.Expression, file: str) -> CodeType:
+    mode = "eval" if isinstance(node, ast.Expression) else "exec"
+    code = compile(
+        node, file, mode, flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True
+    )
+    return cast("CodeType", code)
+
+
+class Input:
+    """Something that was typed in: statements, and perhaps a last expression."""
+
+    def __init__(
+        self, codes: list[CodeType], names: Namespace, has_value: bool
+    ) -> None:
+        self._codes = codes
+        self._names = names
+        self._has_value = has_value
+
+    @property
+    def waits(self) -> bool:
+        """True if there is an ``await`` in it, so that it belongs on the loop."""
+        return any(code.co_flags & inspect.CO_COROUTINE for code in self._codes)
+
+    def run(self) -> str:
+        """Run it here, and return what is to be shown."""
+        with capturing() as output:
+            try:
+                value = None
+                for code in self._codes:
+                    value = eval(code, self._names)
+                self._show(value, output)
+            except BaseException:
+                output.write(_traceback())
+        return _bounded(output.getvalue())
+
+    async def run_async(self) -> str:
+        """Run it here, awaiting what it awaits."""
+        with capturing() as output:
+            try:
+                value = None
+                for code in self._codes:
+                    value = eval(code, self._names)
+                    if code.co_flags & inspect.CO_COROUTINE:
+                        value = await value
+                self._show(value, output)
+            except Exception:
+                output.write(_traceback())
+        return _bounded(output.getvalue())
+
+    def _show(self, value: Any, output: io.StringIO) -> None:
+        if self._has_value and value is not None:
+            self._names["_"] = value
+            output.write(pprint.pformat(value, width=88, sort_dicts=False) + "\n")
+
+
+def _traceback() -> str:
+    kind, exc, tb = sys.exc_info()
+    return "".join(traceback.format_exception(kind, exc, tb and tb.tb_next))
+
+
+def _bounded(text: str) -> str:
+    if len(text) <= MOST_OUTPUT:
+        return text
+
+    return f"{text[:MOST_OUTPUT]}\n… and {len(text) - MOST_OUTPUT} characters more"
