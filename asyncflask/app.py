@@ -592,24 +592,36 @@ class Flask:
         host: str = "localhost",
         port: int = 5000,
         debug: bool | None = None,
+        *,
+        use_reloader: bool | None = None,
+        use_debugger: bool | None = None,
+        extra_files: Iterable[str] = (),
         **options: Any,
     ) -> None:
-        """Serve the application here, with uvicorn, until Ctrl-C.
+        """Serve the application for its developer, with uvicorn, until Ctrl-C.
 
-        For production start a server from outside: ``uvicorn module:app``.
+        In debug mode the server reloads when a module or template changes, and
+        an unhandled exception is shown by the debugger. For production start a
+        server from outside: ``uvicorn module:app``.
 
         :param host: the name or address to listen on; ``"0.0.0.0"`` for all.
         :param port: the port; 0 for any that is free.
         :param debug: sets :attr:`debug`.
+        :param use_reloader: reload on changes; by default as :attr:`debug` says.
+        :param use_debugger: show failures; by default as :attr:`debug` says.
+        :param extra_files: more files to reload for.
         :param options: what :class:`uvicorn.Config` takes.
         :raises TypeError: for an option that it does not know.
-        :raises RuntimeError: where an event loop runs already.
+        :raises RuntimeError: where an event loop runs already, and where the
+            program cannot be run once more for the reloader.
         """
         from .serving import run
 
         if debug is not None:
             self.debug = debug
-        run(self, host, port, options)
+        reloads = self.debug if use_reloader is None else use_reloader
+        debugs = self.debug if use_debugger is None else use_debugger and self.debug
+        run(self, host, port, reloads, debugs, extra_files, options)
 
     @overload
     def __call__(

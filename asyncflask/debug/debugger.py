@@ -17,15 +17,10 @@ import logging
 import os
 import secrets
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import groupby
-from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import quote
+from typing import Any
 
-import jinja2
-from markupsafe import Markup
 from starlette.types import Message, Receive, Scope, Send
 
 from ..app import Flask
@@ -39,14 +34,10 @@ from ..wrappers import Request, Response
 from ..wsgi import say
 from .failures import Failure, Failures
 from .inspection import (
-    MASK,
-    Frame,
-    Inspection,
     Viewer,
-    is_secret,
     plain_traceback,
-    versions,
 )
+from .page import render_failure
 
 logger = logging.getLogger("asyncflask")
 
@@ -61,12 +52,6 @@ COOKIE = "asyncflask_debugger"
 ENVIRONMENT = "ASYNCFLASK_DEBUGGER"
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 
-_FOLDER = Path(__file__).parent
-_POLICY = (
-    "default-src 'none'; style-src 'nonce-{0}'; script-src 'nonce-{0}'; connect-src"
-    " 'self'; img-src data:; base-uri 'none'; form-action 'none';"
-    " frame-ancestors 'none'"
-)
 _MANY = (
     "The console is off, because there is more than one worker process, and the next"
     " request may reach another. Serve with a single one to use it."
@@ -190,43 +175,13 @@ class Debugger:
             return _text(plain_traceback(failure.error, viewer), 500)
 
         self.failures.add(failure)
-        nonce = secrets.token_urlsafe(16)
-        page = self._render(failure, scope, viewer, many, nonce)
-        return Response(
-            page,
-            500,
-            {
-                "Content-Security-Policy": _POLICY.format(nonce),
-                "Cache-Control": "no-store",
-                "Referrer-Policy": "no-referrer",
-                "X-Content-Type-Options": "nosniff",
-            },
-        )
-
-    def _render(
-        self, failure: Failure, scope: Scope, viewer: Viewer, many: bool, nonce: str
-    ) -> str:
-        inspection = Inspection(failure.error, viewer)
-        failure.frames = inspection.live
-        first = inspection.faults[0]
-        frames = [frame for frame in first.frames if frame.is_own] or first.frames
-        return _template().render(
-            failure=failure,
-            faults=inspection.faults,
-            first=first,
-            place=frames[-1] if frames else None,
-            method=scope["method"],
-            url=viewer.mask(Target(scope).full_path.removesuffix("?")),
-            tables=list(_tables(failure, scope, viewer)),
-            text=plain_traceback(failure.error, viewer),
-            console_on=not many,
-            console_off_because=_MANY,
+        return render_failure(
+            failure,
+            scope,
+            viewer,
+            self._secret,
             is_pinned=hmac.compare_digest(_cookie(scope), self._proof),
-            secret=self._secret,
-            root=quote(Target(scope).script_root),
-            nonce=nonce,
-            css=Markup((_FOLDER / "page.css").read_text()),
-            js=Markup((_FOLDER / "page.js").read_text()),
+            console_off=_MANY if many else None,
         )
 
     def _secrets(self, scope: Scope) -> Iterator[str]:
@@ -373,7 +328,7 @@ def _is_many_processes() -> bool:
     words = iter(sys.argv[1:])
     for word in words:
         name, _, value = word.partition("=")
-        if name in ("--workers", "-w", "--processes", "-p"):
+        if name in ("--workers", "-w"):
             return (value or next(words, "")) not in ("", "0", "1")
 
     return False
@@ -400,73 +355,3 @@ async def _send(response: Response, scope: Scope, send: Send) -> None:
     start, body = response.on_wire(scope["method"])
     await send(start)
     await send({"type": "http.response.body", "body": body})
-
-
-def _tables(
-    failure: Failure, scope: Scope, viewer: Viewer
-) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """Iterate over what there is to say besides the traceback."""
-    ctx = failure.ctx
-    target = Target(scope)
-    rows = [("method", target.method), ("path", target.path)]
-    if ctx is not None:
-        rows += [
-            ("rule", str(ctx.rule.rule) if ctx.rule else "none"),
-            ("endpoint", str(ctx.endpoint)),
-        ]
-        rows += [
-            (f"view: {k}", viewer.show(v, k)) for k, v in (ctx.view_args or {}).items()
-        ]
-    yield "Request", rows
-    fields = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"]]
-    yield (
-        "Header fields",
-        [(k, MASK if is_secret(k) else viewer.mask(v)) for k, v in fields],
-    )
-    if ctx is not None:
-        yield from _values(ctx, viewer)
-    yield "Versions", versions()
-
-
-def _values(
-    ctx: Calling, viewer: Viewer
-) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    sources: list[tuple[str, Callable[[], Any]]] = [
-        ("Query", lambda: ctx.request.args.items(multi=True)),
-        ("Form", lambda: ctx.request.form.items(multi=True)),
-        ("Session", lambda: ctx.session.items()),
-        ("g", lambda: vars(ctx.g).items()),
-    ]
-    for title, source in sources:
-        try:
-            rows = [(str(k), viewer.show(v, str(k))) for k, v in source()]
-        except Exception as exc:
-            rows = [("not readable", viewer.mask(f"{type(exc).__name__}: {exc}"))]
-        if rows:
-            yield title, rows
-
-
-class Fold(NamedTuple):
-    """Frames that follow each other, all of libraries or all to be seen.
-
-    :ivar opened: the frame that is unfolded from the start.
-    """
-
-    is_library: bool
-    frames: list[Frame]
-    opened: Frame | None
-
-
-def folded(frames: list[Frame]) -> list[Fold]:
-    """Group frames: those of libraries are folded away, but for the last of all."""
-    last = frames[-1] if frames else None
-    opened = next((f for f in reversed(frames) if f.is_own), last)
-    groups = groupby(frames, lambda frame: not frame.is_own and frame is not last)
-    return [Fold(is_library, list(group), opened) for is_library, group in groups]
-
-
-def _template() -> jinja2.Template:
-    loader = jinja2.FileSystemLoader(_FOLDER)
-    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=False)
-    environment.filters["folded"] = folded
-    return environment.get_template("page.html")

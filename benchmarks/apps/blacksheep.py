@@ -73,22 +73,23 @@ def main() -> Application:
     return app
 
 
-async def hooks(request: Request, handler: Any) -> Response:
-    """Stand before and after the view."""
-    work.hooks_called["before"] += 1
-    response: Response = await handler(request)
-    work.hooks_called["after"] += 1
-    return response
-
-
 def async_hooks() -> Application:
     """Return the application with two async functions around the view."""
     app = main()
 
-    async def second(request: Request, handler: Any) -> Response:
-        return await hooks(request, handler)
+    async def first(request: Request, handler: Any) -> Response:
+        work.hooks_called["before"] += 1
+        response: Response = await handler(request)
+        work.hooks_called["after"] += 1
+        return response
 
-    app.middlewares.append(hooks)
+    async def second(request: Request, handler: Any) -> Response:
+        work.hooks_called["before"] += 1
+        response: Response = await handler(request)
+        work.hooks_called["after"] += 1
+        return response
+
+    app.middlewares.append(first)
     app.middlewares.append(second)
     return app
 

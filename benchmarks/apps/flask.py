@@ -50,6 +50,10 @@ def main(framework: Any) -> Any:
         session["visits"] = session.get("visits", 0) + 1
         return str(session["visits"])
 
+    @app.route("/plain")
+    def plain():
+        return "Hello World"
+
     @app.route("/plain-lines")
     def plain_lines():
         return work.chunks()
@@ -125,6 +129,7 @@ def table(framework: Any) -> dict[str, Any]:
         "form": same,
         "multipart": same,
         "session": same,
+        "plain": same,
         "plain_hooks": partial(plain_hooks, framework),
         "plain_stream": same,
         "static": same,

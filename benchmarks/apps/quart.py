@@ -121,12 +121,11 @@ def rules(count: int) -> Quart:
     return app
 
 
-def build_url() -> Call:
+async def build_url() -> Call:
     """Return ``url_for``, called in a request's context."""
     app = Quart(__name__)
     app.add_url_rule("/user/<int:id>/posts/<slug>", "post")
-    context = app.test_request_context("/")
-    asyncio.new_event_loop().run_until_complete(context.push())
+    await app.test_request_context("/").push()
     return Call(lambda: url_for("post", id=42, slug="hello"))
 
 

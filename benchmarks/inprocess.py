@@ -1,0 +1,279 @@
+"""CPU time per request, the applications called directly in this process.
+
+For each job all peers take turns, round by round, and the best round of each
+counts: whatever else the machine does can only make a round worse. A round is
+made of small batches, whose requests are made right before, so that their
+memory is as warm as under a server; garbage is collected between rounds only.
+CPU time is that of the process, threads included.
+"""
+
+import asyncio
+import contextvars
+import gc
+import inspect
+import logging
+import math
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import uvloop
+
+from . import work
+from .driving import (
+    Answer,
+    Call,
+    Exchange,
+    Request,
+    ask,
+    ask_wsgi,
+    build_environ,
+    build_scope,
+    cut,
+    start_response,
+    start_up,
+)
+from .jobs import JOBS, Job
+from .marks import Results, print_marks
+from .peers import PEERS, describe_run, factory
+from .report import number, ratio, say, table
+
+#: how many requests are made ready at a time
+BATCH = 100
+#: seconds of CPU time that a round of one peer may take, about
+ROUND = 0.03
+
+#: a row of its own: how long it takes to have many rules
+START = ("start", "from nothing to the first answer, 10,000 rules")
+
+
+class Contestant:
+    """A peer's application for a job, checked, and ready to be measured.
+
+    :ivar number: how many requests make a round.
+    :ivar best: seconds of CPU time of one request in the best round.
+    :ivar answered: the CPU time when it had first answered.
+    :raises AssertionError: when the answer is wrong.
+    """
+
+    def __init__(self, runner: asyncio.Runner, job: Job, peer: str, app: Any) -> None:
+        self.runner = runner
+        self.job = job
+        self.peer = peer
+        self.app = app
+        self.request = job.request
+        self.number = 1
+        self.best = float("inf")
+        self.check()
+        self.answered = time.process_time()
+        self.run()
+        self.number = max(1, min(job.number, int(ROUND / max(self.run(), 1e-6))))
+
+    def check(self) -> None:
+        """Make the request as a browser does, and look at the answer."""
+        work.hooks_called.update(before=0, after=0)
+        answer = self.ask()
+        if self.job.follow_up is not None:
+            fields = {**self.request.headers, **self.job.follow_up(answer)}
+            self.request = replace(self.request, headers=fields)
+            work.hooks_called.update(before=0, after=0)
+            answer = self.ask()
+        if set(work.hooks_called.values()) != {self.job.hooks}:
+            raise AssertionError(f"hooks were called so often: {work.hooks_called}")
+
+        self.job.check(answer)
+
+    def ask(self) -> Answer:
+        """Make one request."""
+        raise NotImplementedError
+
+    def run(self) -> float:
+        """Run one round; return the seconds of CPU time of one request."""
+        raise NotImplementedError
+
+    def play(self) -> None:
+        """Run one round, without garbage collection, and keep the best."""
+        gc.collect()
+        gc.disable()
+        self.best = min(self.best, self.run())
+        gc.enable()
+
+    def batches(self) -> list[int]:
+        """Return how many requests there are in each batch of a round."""
+        whole, rest = divmod(self.number, BATCH)
+        return [BATCH] * whole + [rest] * (rest > 0)
+
+
+class AsgiContestant(Contestant):
+    """One under ASGI."""
+
+    def ask(self) -> Answer:
+        """Make one request."""
+        return self.runner.run(ask(self.app, self.request))
+
+    def run(self) -> float:
+        """Run one round."""
+        return self.runner.run(self._run())
+
+    async def _run(self) -> float:
+        app = self.app
+        pieces = cut(self.request.body)
+        spent = 0.0
+        for size in self.batches():
+            batch = [Exchange(build_scope(self.request), pieces) for _ in range(size)]
+            start = time.process_time()
+            for exchange in batch:
+                await app(exchange.scope, exchange.receive, exchange.send)
+            spent += time.process_time() - start
+            if not all(exchange.complete for exchange in batch):
+                raise AssertionError(f"{self.peer}, {self.job.name}: a response has no end")
+        return spent / self.number
+
+
+class WsgiContestant(Contestant):
+    """One under WSGI."""
+
+    def ask(self) -> Answer:
+        """Make one request."""
+        return ask_wsgi(self.app, self.request)
+
+    def run(self) -> float:
+        """Run one round."""
+        app = self.app
+        spent = 0.0
+        for size in self.batches():
+            batch = [build_environ(self.request) for _ in range(size)]
+            start = time.process_time()
+            for environ in batch:
+                body = app(environ, start_response)
+                for _ in body:
+                    pass
+                close = getattr(body, "close", None)
+                if close is not None:
+                    close()
+            spent += time.process_time() - start
+        return spent / self.number
+
+
+class CallContestant(Contestant):
+    """A function that is called alone; it needs no check."""
+
+    def check(self) -> None:
+        """Do nothing."""
+
+    def run(self) -> float:
+        """Run one round."""
+        start = time.process_time()
+        self.app.repeat(self.number)
+        return (time.process_time() - start) / self.number
+
+
+class Contest:
+    """All jobs of all peers under one protocol.
+
+    :ivar results: microseconds of CPU time of a request, by job and peer.
+    """
+
+    def __init__(self, runner: asyncio.Runner, protocol: str) -> None:
+        self.runner = runner
+        self.protocol = protocol
+        self.contestants: list[Contestant] = []
+        self.results: Results = {}
+        self._apps: dict[tuple[str, Callable[[], Any]], Any] = {}
+
+    def enter(self, job: Job, peer: str) -> None:
+        """Let a peer take part in a job, if it has it and gets it right."""
+        build = factory(peer, job.name, self.protocol)
+        if build is None:
+            return
+
+        kind = AsgiContestant if self.protocol == "ASGI" else WsgiContestant
+        began = time.process_time()
+        try:
+            app = self.make(peer, build)
+            if isinstance(app, Call):
+                kind = CallContestant
+            contestant = kind(self.runner, job, peer, app)
+        except Exception as exc:
+            say(f"- {peer} is left out of “{job.title}”: {exc!r}")
+            return
+
+        self.contestants.append(contestant)
+        if job.name == "rules_10000":
+            self.results["start", peer] = (contestant.answered - began) * 1e6
+
+    def make(self, peer: str, build: Callable[[], Any]) -> Any:
+        """Make and start an application, once, in a context of its own."""
+        if (peer, build) in self._apps:
+            return self._apps[peer, build]
+
+        context = contextvars.copy_context()
+        app = context.run(build)
+        if inspect.iscoroutine(app):
+            app = self.runner.run(app, context=context)
+        if self.protocol == "ASGI" and peer != "floor" and not isinstance(app, Call):
+            self.runner.run(start_up(app))
+        self._apps[peer, build] = app
+        return app
+
+    def play(self, rounds: int) -> None:
+        """Play the rounds, each in another order, and keep the best."""
+        gc.collect()
+        gc.freeze()  # what is there by now stays
+        for turn in range(rounds):
+            print_progress(f"{self.protocol}: round {turn + 1} of {rounds}")
+            at = turn % max(1, len(self.contestants))
+            for contestant in self.contestants[at:] + self.contestants[:at]:
+                contestant.play()
+        print_progress("")
+        for contestant in self.contestants:
+            key = contestant.job.name, contestant.peer
+            self.results[key] = contestant.best * 1e6
+
+
+def print_progress(text: str) -> None:
+    """Show how far things are, on a terminal only."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r{text:<60}\r")
+
+
+def print_results(jobs: list[Job], results: Results) -> None:
+    """Print the table: a row for each job, a column for each peer."""
+    peers = [peer for peer in PEERS if any(key[1] == peer for key in results)]
+    rivals = [peer for peer in peers if peer not in ("asyncflask", "floor")]
+    against = ["to the best", "to Starlette" if "starlette" in peers else "to Flask"]
+    rows = []
+    for name, title in [*((job.name, job.title) for job in jobs), START]:
+        row = {peer: results.get((name, peer)) for peer in peers}
+        if not any(row.values()):
+            continue
+
+        best = min((row[peer] or math.inf for peer in rivals), default=math.inf)
+        ours = row.get("asyncflask")
+        other = row.get("starlette") or row.get("flask")
+        cells = [number(row[peer]) for peer in peers]
+        rows.append([title, *cells, ratio(ours, best), ratio(ours, other)])
+    table(["µs of CPU per request", *peers, *against], rows)
+
+
+def run(only: set[str], rounds: int, quick: bool) -> None:
+    """Measure everything, or only some jobs, and print the tables."""
+    logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore")
+    jobs = [job for job in JOBS if not only or job.name in only]
+    say("## In process\n")
+    say(describe_run() + "\n")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        for protocol in ("ASGI", "WSGI"):
+            contest = Contest(runner, protocol)
+            for job in jobs:
+                for peer in PEERS:
+                    contest.enter(job, peer)
+            contest.play(rounds)
+            say(f"### {protocol}\n")
+            print_results(jobs, contest.results)
+            if protocol == "ASGI":
+                print_marks(contest.results)
