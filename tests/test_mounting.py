@@ -10,9 +10,9 @@ import tracemalloc
 import types
 from concurrent.futures import ThreadPoolExecutor
 from wsgiref.util import setup_testing_defaults
-from wsgiref.validate import InputWrapper
+from wsgiref.validate import InputWrapper, validator
 
-import anyio
+import anyio.lowlevel
 import flask
 import httpx
 import pytest
@@ -216,6 +216,8 @@ async def test_a_missing_static_file_falls_to_the_mount(
     app.mount("/static", mirror)
     assert await place(client, "/static/theirs.css") == ("/static", "/theirs.css")
     assert (await client.get("/static/ours.css")).text == "ours"
+    app.static_path = None
+    assert await place(client, "/static/ours.css") == ("/static", "/ours.css")
 
 
 async def test_mounts_of_mounts_add_up(app: Flask, client, mirror):
@@ -496,12 +498,12 @@ class Exchange:
         self.body = iter(body)
         self.more = True
         self.leaves_after = leaves_after
-        self.left = asyncio.Event()
+        self.left = anyio.Event()
         self.count = self.size = 0
         self.tail = b""
 
     async def receive(self):
-        await asyncio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         if not self.more:
             await self.left.wait()
             return {"type": "http.disconnect"}
@@ -514,7 +516,7 @@ class Exchange:
         return {"type": "http.request", "body": chunk, "more_body": self.more}
 
     async def send(self, message):
-        await asyncio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         chunk = message.get("body", b"")
         self.count += bool(chunk)
         self.size += len(chunk)
@@ -644,6 +646,15 @@ def test_under_wsgi_a_wsgi_application_talks_to_the_server_itself():
     assert app.wsgi_app(environ, theirs) is body
     assert seen[0] is environ["wsgi.input"]
     assert seen[1] is theirs
+
+
+@hosted
+async def test_we_are_a_wsgi_server_to_the_letter(app: Flask, client):
+    checked = validator(wsgi_mirror)
+    app.mount("/old", lambda environ, respond: checked(environ, respond))
+    got = await client.get("/old/x?a=1", headers={"X-Thing": "1"})
+    assert (got.status_code, got.json["root"], got.json["path"]) == (404, "/old", "/x")
+    assert (await client.post("/old", data="body")).json["body"] == "body"
 
 
 @hosted
@@ -990,6 +1001,7 @@ async def test_its_worker_is_given_back_when_it_fails():
 MANY = 10_000
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("reads", [None, 0, 1, 2, -1])
 async def test_a_client_that_leaves_ends_a_wsgi_response(reads):
     """Whether or not the application reads the body, and how far."""

@@ -57,7 +57,7 @@ def main() -> Application:
     @post("/upload")
     async def upload(request: Request):
         fields: Any = await request.form()
-        file = fields["file"].file
+        file = fields["file"][0].file
         return html(f"{len(fields) - 1} fields, {work.tail(file)}")
 
     @get("/lines")

@@ -1,0 +1,162 @@
+"""Requests per second, and latency, over the wire.
+
+Each peer is served by uvicorn with uvloop and httptools: one worker, on a core
+of its own. ``wrk`` asks from another core. The peers take turns, and the median
+of the rounds counts. What counts of that are the ratios to the floor, a bare
+ASGI callable that does the same.
+"""
+
+import os
+import re
+import shutil
+import statistics
+import subprocess
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from . import work
+from .marks import print_wire_marks
+from .peers import PEERS, describe_run, factory
+from .report import number, ratio, say, show_progress, table
+from .servers import Server, serving
+
+
+@dataclass
+class WireJob:
+    """What is asked for over the wire.
+
+    :ivar name: the job in the tables of :mod:`benchmarks.apps`.
+    :ivar floor: the job of the floor to compare with.
+    """
+
+    name: str
+    title: str
+    path: str
+    answer: bytes
+    connections: int = 64
+    floor: str = "hello"
+
+
+JOBS = [
+    WireJob("hello", "hello world", "/", b"Hello World"),
+    WireJob("plain", "`def` view", "/plain", b"Hello World"),
+    WireJob("rules_1000", "the last of 1,000 rules", work.last_rule(1000), b"42 None"),
+    WireJob("wait", "10 ms of waiting", "/wait", b"Hello World", 1000, "wait"),
+]
+
+_UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
+
+
+@dataclass
+class Figures:
+    """What wrk says: requests per second, and latencies in milliseconds."""
+
+    rate: float
+    p50: float
+    p99: float
+
+
+def cores() -> tuple[int | None, int | None]:
+    """Return a core for the server and one for wrk, if there are two."""
+    if not hasattr(os, "sched_getaffinity"):
+        return None, None
+
+    mine = sorted(os.sched_getaffinity(0))
+    return (mine[-1], mine[0]) if len(mine) > 1 else (None, None)
+
+
+def run_wrk(server: Server, job: WireJob, seconds: float, core: int | None) -> Figures:
+    """Ask a server for some seconds."""
+    command = [
+        "wrk",
+        "--latency",
+        "--threads=1",
+        f"--connections={job.connections}",
+        f"--duration={max(1, round(seconds))}s",
+        "--timeout=30s",
+        f"http://127.0.0.1:{server.port}{job.path}",
+    ]
+    if core is not None:
+        command = ["taskset", "--cpu-list", str(core), *command]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    for trouble in ("Non-2xx", "Socket errors"):
+        if trouble in done.stdout:
+            raise AssertionError(f"{server.peer}, {job.name}: {done.stdout}")
+
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
+    latencies = {
+        percent: float(value) * _UNITS[unit]
+        for percent, value, unit in re.findall(
+            r"(\d+)%\s+([\d.]+)(us|ms|s|m)\b", done.stdout
+        )
+    }
+    return Figures(float(rate[1]) if rate else 0.0, latencies["50"], latencies["99"])
+
+
+def measure(job: WireJob, rounds: int, seconds: float) -> dict[str, Figures]:
+    """Measure all peers that have the job; return the medians."""
+    server_core, wrk_core = cores()
+    found: dict[str, list[Figures]] = {}
+    with ExitStack() as stack:
+        servers = []
+        for peer in PEERS:
+            name = job.floor if peer == "floor" else job.name
+            if factory(peer, name) is None:
+                continue
+
+            server = stack.enter_context(serving(peer, name, server_core))
+            body = server.get("/" if peer == "floor" else job.path)
+            if body != job.answer and peer != "floor":
+                say(f"- {peer} is left out of “{job.title}”: it answers {body[:60]!r}")
+                continue
+
+            run_wrk(server, job, 1, wrk_core)
+            servers.append(server)
+        for turn in range(rounds):
+            show_progress(f"{job.name}: round {turn + 1} of {rounds}")
+            for server in servers:
+                figures = run_wrk(server, job, seconds, wrk_core)
+                found.setdefault(server.peer, []).append(figures)
+        show_progress("")
+    return {peer: median(figures) for peer, figures in found.items()}
+
+
+def median(figures: list[Figures]) -> Figures:
+    """Return the median of each figure."""
+    return Figures(
+        statistics.median(f.rate for f in figures),
+        statistics.median(f.p50 for f in figures),
+        statistics.median(f.p99 for f in figures),
+    )
+
+
+def run(only: set[str], rounds: int, seconds: float) -> None:
+    """Measure all jobs, or only some, and print the tables."""
+    say("## On the wire\n")
+    say(describe_run() + "\n")
+    if shutil.which("wrk") is None or shutil.which("taskset") is None:
+        say("Not measured: there is no wrk, or no taskset, on this machine.\n")
+        return
+
+    results = {}
+    for job in JOBS:
+        if only and job.name not in only:
+            continue
+
+        figures = results[job.name] = measure(job, rounds, seconds)
+        floor = figures["floor"]
+        rows = [
+            [
+                peer,
+                number(of.rate),
+                ratio(of.rate, floor.rate),
+                number(of.p50),
+                ratio(of.p50, floor.p50),
+                number(of.p99),
+                ratio(of.p99, floor.p99),
+            ]
+            for peer, of in sorted(figures.items(), key=lambda item: -item[1].rate)
+        ]
+        say(f"### {job.title}, {job.connections:,} connections\n")
+        table(["", "req/s", "to floor", "p50 ms", "to floor", "p99 ms", "to floor"], rows)
+    print_wire_marks(results)
