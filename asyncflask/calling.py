@@ -117,16 +117,16 @@ class KindTable(dict[Callable[..., Any], Kind]):
 
 
 class _Move:
-    """What a request's coroutine yields to be carried on elsewhere."""
+    """What a request's coroutine awaits to be carried on elsewhere."""
+
+    def __await__(self) -> Generator[_Move, None, None]:
+        yield self
 
 
 TO_THREAD = _Move()
 TO_LOOP = _Move()
-
-
-@types.coroutine
-def _move(target: _Move) -> Generator[_Move, None, None]:
-    yield target
+#: :attr:`Calling.chunk` is there, to be sent before the coroutine goes on
+HANDOVER = _Move()
 
 
 @types.coroutine
@@ -182,16 +182,15 @@ def answer(value: Any) -> Any:
 class _Visit:
     """One stay of a coroutine in a worker, and what came of it."""
 
-    __slots__ = ("error", "finished")
+    __slots__ = ("error", "yielded")
 
     def __init__(self) -> None:
         self.error: BaseException | None = None
-        self.finished = True
+        self.yielded: Any = _DONE
 
     def run(self, step: Callable[[], Any], signal: Signal) -> None:
         try:
-            step()
-            self.finished = False
+            self.yielded = step()
         except StopIteration:
             pass
         except BaseException as exc:
@@ -260,6 +259,8 @@ class Calling(RequestContext):
     kept_worker: Worker | None = None
     #: what a streamed body has just given
     chunk: Any = None
+    #: True while a body is paused that goes on in the worker
+    _paused_in_thread = False
     #: where plain callables run, once one has been called
     desk: Desk | None = None
     _worker: Worker | None = None
@@ -325,12 +326,12 @@ class Calling(RequestContext):
     async def to_thread(self) -> None:
         """Go on in the request's worker, if the request is on the loop."""
         if self.side is LOOP:
-            await _move(TO_THREAD)
+            await TO_THREAD
 
     async def to_loop(self) -> None:
         """Go on on the loop, if the request is in its worker."""
         if self.side is THREAD:
-            await _move(TO_LOOP)
+            await TO_LOOP
 
     # ------------------------------------------------------------- carrying
 
@@ -343,7 +344,7 @@ class Calling(RequestContext):
         if rest is not None:
             await rest
 
-    def start(self, coroutine: Coroutine[Any, Any, None]) -> Awaitable[None] | None:
+    def start(self, coroutine: Coroutine[Any, Any, None]) -> Awaitable[Any] | None:
         """Begin to carry a coroutine; return what is left to be awaited.
 
         Most need not wait for anything and are done with this. What one has to
@@ -354,18 +355,36 @@ class Calling(RequestContext):
         yielded = self.context.run(next, steps, _DONE)  # type: ignore[union-attr]
         return None if yielded is _DONE else self._carry_on(coroutine, yielded)
 
+    def advance(self, coroutine: Coroutine[Any, Any, None]) -> bool | Awaitable[bool]:
+        """Carry a coroutine on to where it next hands something over.
+
+        False when it is at its end; if that takes waiting, what is to be awaited.
+        """
+        if self._paused_in_thread:
+            return self._carry_on(coroutine, TO_THREAD)
+
+        steps = coroutine.__await__()
+        yielded = self.context.run(next, steps, _DONE)  # type: ignore[union-attr]
+        if yielded is HANDOVER:
+            return True
+
+        return yielded is not _DONE and self._carry_on(coroutine, yielded)
+
     @types.coroutine
     def _carry_on(
         self, coroutine: Coroutine[Any, Any, None], yielded: Any
-    ) -> Generator[Any, Any, None]:
+    ) -> Generator[Any, Any, bool]:
+        """Carry a coroutine to its end (False), or to a handover (True)."""
         run: Callable[..., Any] = self.context.run  # type: ignore[union-attr]
+        self._paused_in_thread = False
         while True:
             step, value = coroutine.send, None
             try:
                 if yielded is TO_THREAD:
                     visit = yield from self._visit(run, coroutine).__await__()
-                    if visit.finished:
-                        return
+                    if visit.yielded is not TO_LOOP:
+                        self._paused_in_thread = visit.yielded is HANDOVER
+                        return self._paused_in_thread
                 else:
                     value = yield yielded
             except GeneratorExit:
@@ -378,7 +397,9 @@ class Calling(RequestContext):
             try:
                 yielded = run(step, value)
             except StopIteration:
-                return
+                return False
+            if yielded is HANDOVER:
+                return True
 
     async def _visit(
         self, run: Callable[..., Any], coroutine: Coroutine[Any, Any, Any]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import itertools
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any
@@ -19,7 +18,7 @@ import anyio
 import anyio.to_thread
 from starlette.types import Message, Receive, Scope, Send
 
-from .calling import Calling, within
+from .calling import HANDOVER, Calling, within
 from .exceptions import ClientDisconnected
 from .forms import UnreadBody
 from .loops import checkpoint, in_asyncio
@@ -29,7 +28,7 @@ from .wrappers import AppBody, FileBody, Response, as_bytes
 #: bytes of a file that are read and sent at a time
 FILE_CHUNK = 1 << 18
 #: after so many chunks, other tasks get their turn
-BREATH = 16
+BREATH = 64
 _END: Any = object()
 
 
@@ -196,25 +195,31 @@ async def send_chunks(
     A body that waits for nothing would keep the loop to itself, for ever once a
     server drops what is sent to a client that has left; so we let others in.
     """
-    for count in itertools.count(1):
-        if not count % BREATH:
-            await checkpoint()
-        await ctx.carry(next_chunk(ctx, chunks))
-        if ctx.chunk is _END:
-            return
+    giving = give_chunks(ctx, chunks)
+    count = 0
+    try:
+        while (more := ctx.advance(giving)) is True or (more and await more):
+            chunk = ctx.chunk
+            if type(chunk) is not bytes:
+                chunk = as_bytes(chunk)
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            count += 1
+            if not count % BREATH:
+                await checkpoint()
+    finally:
+        giving.close()
 
-        message = {"type": "http.response.body", "body": ctx.chunk, "more_body": True}
-        await send(message)
 
-
-async def next_chunk(ctx: Calling, chunks: AsyncIterator[Any] | Iterator[Any]) -> None:
-    """Put the next chunk on the context, or ``_END``: plain ones in the worker."""
+async def give_chunks(ctx: Calling, chunks: AsyncIterator[Any] | Iterator[Any]) -> None:
+    """Hand over each chunk of a body; a plain one stays in the worker meanwhile."""
     if isinstance(chunks, AsyncIterator):
-        chunk = await anext(chunks, _END)
-    else:
-        await ctx.to_thread()
-        chunk = next(chunks, _END)
-    ctx.chunk = chunk if chunk is _END else as_bytes(chunk)
+        async for ctx.chunk in chunks:
+            await HANDOVER
+        return
+
+    await ctx.to_thread()
+    for ctx.chunk in chunks:
+        await HANDOVER
 
 
 async def close_chunks(ctx: Calling, chunks: Any) -> None:

@@ -45,10 +45,9 @@ class Request:
 
     def all_headers(self) -> dict[str, str]:
         """Return the header fields, those of a browser included."""
-        headers = {**BROWSER_HEADERS, **self.headers}
-        if self.method == "POST":
-            headers["content-length"] = str(len(self.body))
-        return headers
+        length = {"content-length": str(len(self.body))}
+        announced = length if self.method == "POST" else {}
+        return {**BROWSER_HEADERS, **announced, **self.headers}
 
 
 @dataclass
@@ -100,6 +99,8 @@ class Exchange:
         at = self.at
         if at < len(self.pieces):
             self.at = at + 1
+            if at:  # a body is never there all at once
+                await asyncio.sleep(0)
             more = self.at < len(self.pieces)
             return {"type": "http.request", "body": self.pieces[at], "more_body": more}
 
@@ -110,11 +111,11 @@ class Exchange:
 
     async def send(self, message: Any) -> None:
         """Take a message, and keep nothing of it."""
-        if message["type"] == "http.response.body":
-            if not message.get("more_body", False):
-                self.complete = True
-                if self.gone is not None:
-                    self.gone.set()
+        is_body = message["type"] == "http.response.body"
+        if is_body and not message.get("more_body", False):
+            self.complete = True
+            if self.gone is not None:
+                self.gone.set()
 
 
 class RecordedExchange(Exchange):

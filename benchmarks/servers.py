@@ -4,7 +4,6 @@ import http.client
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,8 +63,3 @@ def serving(peer: str, job: str, core: int | None = None) -> Iterator[Server]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def wait_until_quiet(seconds: float = 0.2) -> None:
-    """Wait a little, so that what has just started or ended is over."""
-    time.sleep(seconds)

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from . import work
-from .marks import print_wire_marks
+from .marks import WIRE, Results, print_marks
 from .peers import PEERS, describe_run, factory
 from .report import number, ratio, say, show_progress, table
 from .servers import Server, serving
@@ -39,7 +39,7 @@ class WireJob:
 
 JOBS = [
     WireJob("hello", "hello world", "/", b"Hello World"),
-    WireJob("plain", "`def` view", "/plain", b"Hello World"),
+    WireJob("plain", "`def` view", "/plain", b"Hello World", floor="plain"),
     WireJob("rules_1000", "the last of 1,000 rules", work.last_rule(1000), b"42 None"),
     WireJob("wait", "10 ms of waiting", "/wait", b"Hello World", 1000, "wait"),
 ]
@@ -65,14 +65,14 @@ def cores() -> tuple[int | None, int | None]:
     return (mine[-1], mine[0]) if len(mine) > 1 else (None, None)
 
 
-def run_wrk(server: Server, job: WireJob, seconds: float, core: int | None) -> Figures:
+def run_wrk(server: Server, job: WireJob, seconds: int, core: int | None) -> Figures:
     """Ask a server for some seconds."""
     command = [
         "wrk",
         "--latency",
         "--threads=1",
         f"--connections={job.connections}",
-        f"--duration={max(1, round(seconds))}s",
+        f"--duration={seconds}s",
         "--timeout=30s",
         f"http://127.0.0.1:{server.port}{job.path}",
     ]
@@ -93,13 +93,15 @@ def run_wrk(server: Server, job: WireJob, seconds: float, core: int | None) -> F
     return Figures(float(rate[1]) if rate else 0.0, latencies["50"], latencies["99"])
 
 
-def measure(job: WireJob, rounds: int, seconds: float) -> dict[str, Figures]:
-    """Measure all peers that have the job; return the medians."""
+def measure(
+    job: WireJob, peers: list[str], rounds: int, seconds: int
+) -> dict[str, Figures]:
+    """Measure the peers that have the job; return the medians."""
     server_core, wrk_core = cores()
     found: dict[str, list[Figures]] = {}
     with ExitStack() as stack:
         servers = []
-        for peer in PEERS:
+        for peer in peers:
             name = job.floor if peer == "floor" else job.name
             if factory(peer, name) is None:
                 continue
@@ -110,8 +112,10 @@ def measure(job: WireJob, rounds: int, seconds: float) -> dict[str, Figures]:
                 say(f"- {peer} is left out of “{job.title}”: it answers {body[:60]!r}")
                 continue
 
-            run_wrk(server, job, 1, wrk_core)
             servers.append(server)
+        if rounds > 1:
+            for server in servers:  # the first seconds are not like the others
+                run_wrk(server, job, 1, wrk_core)
         for turn in range(rounds):
             show_progress(f"{job.name}: round {turn + 1} of {rounds}")
             for server in servers:
@@ -130,7 +134,7 @@ def median(figures: list[Figures]) -> Figures:
     )
 
 
-def run(only: set[str], rounds: int, seconds: float) -> None:
+def run(only: set[str], rounds: int, quick: bool) -> None:
     """Measure all jobs, or only some, and print the tables."""
     say("## On the wire\n")
     say(describe_run() + "\n")
@@ -138,25 +142,36 @@ def run(only: set[str], rounds: int, seconds: float) -> None:
         say("Not measured: there is no wrk, or no taskset, on this machine.\n")
         return
 
-    results = {}
+    peers = ["asyncflask", "starlette", "floor"] if quick else PEERS
+    found = {}
     for job in JOBS:
-        if only and job.name not in only:
-            continue
+        if not only or job.name in only:
+            found[job.name] = measure(job, peers, rounds, 1 if quick else 3)
+            print_job(job, found[job.name])
+    results: Results = {}
+    for name, by_peer in found.items():
+        for peer, figures in by_peer.items():
+            results[name, peer] = figures.rate
+            results[f"{name} p50", peer] = figures.p50
+            results[f"{name} p99", peer] = figures.p99
+    print_marks(WIRE, results)
 
-        figures = results[job.name] = measure(job, rounds, seconds)
-        floor = figures["floor"]
-        rows = [
-            [
-                peer,
-                number(of.rate),
-                ratio(of.rate, floor.rate),
-                number(of.p50),
-                ratio(of.p50, floor.p50),
-                number(of.p99),
-                ratio(of.p99, floor.p99),
-            ]
-            for peer, of in sorted(figures.items(), key=lambda item: -item[1].rate)
+
+def print_job(job: WireJob, found: dict[str, Figures]) -> None:
+    """Print the table of a job, the fastest first."""
+    floor = found["floor"]
+    rows = [
+        [
+            peer,
+            number(figures.rate),
+            ratio(figures.rate, floor.rate),
+            number(figures.p50),
+            ratio(figures.p50, floor.p50),
+            number(figures.p99),
+            ratio(figures.p99, floor.p99),
         ]
-        say(f"### {job.title}, {job.connections:,} connections\n")
-        table(["", "req/s", "to floor", "p50 ms", "to floor", "p99 ms", "to floor"], rows)
-    print_wire_marks(results)
+        for peer, figures in sorted(found.items(), key=lambda item: -item[1].rate)
+    ]
+    say(f"### {job.title}, {job.connections:,} connections\n")
+    columns = ["", "req/s", "to floor", "p50 ms", "to floor", "p99 ms", "to floor"]
+    table(columns, rows)

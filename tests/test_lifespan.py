@@ -111,7 +111,7 @@ def application(log, is_careful=False, **fails):
 UP = ["a up", "b up", "c up", "d up"]
 DOWN = ["d down", "c down", "b down", "a down"]
 
-# ------------------------------------------------------------------ under an ASGI server
+# ----------------------------------------------------------------- under an ASGI server
 
 
 @both
@@ -410,7 +410,7 @@ def test_under_wsgi_nothing_of_the_first_request_is_in_it():
     assert seen == ["clean", None]
 
 
-# ------------------------------------------------------------------ in processes of theirs
+# -------------------------------------------------------------- in processes of theirs
 
 SCRIPT = """
 import asyncio, os, sys, warnings

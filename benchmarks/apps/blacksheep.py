@@ -11,7 +11,6 @@ from typing import Any
 import jinja2
 from blacksheep import (
     Application,
-    Content,
     Request,
     Response,
     Router,

@@ -6,8 +6,8 @@ framework calls for the job, called alone.
 
 import asyncio
 import json
-from collections import deque
-from threading import Lock, Thread
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -80,7 +80,7 @@ async def bare_stream(scope: Any, receive: Any, send: Any) -> None:
 
 async def bare_file(scope: Any, receive: Any, send: Any) -> None:
     """Read a small file on the loop, in a bare ASGI callable."""
-    with open(work.site() / "static" / "style.css", "rb") as file:
+    with open(work.site() / "static" / "style.css", "rb") as file:  # noqa: ASYNC230
         await answer(send, file.read(), b"text/css")
 
 
@@ -91,40 +91,36 @@ async def bare_wait(scope: Any, receive: Any, send: Any) -> None:
     await bare_hello(scope, receive, send)
 
 
-class Worker(Thread):
-    """One thread that takes over calls; as little as that can be."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.calls: deque[Any] = deque()
-        self.wanted = Lock()
-        self.wanted.acquire()
-
-    def run(self) -> None:
-        """Call one after the other."""
-        while True:
-            self.wanted.acquire()
-            self.calls.popleft()()
-
-    def hand_over(self, call: Any) -> None:
-        """Let the thread make a call, while the last one is over."""
-        self.calls.append(call)
-        self.wanted.release()
-
-
 def hand_over() -> Any:
     """Return a bare ASGI callable that goes to a thread and back first."""
-    worker = Worker()
-    worker.start()
+    calls: SimpleQueue[Any] = SimpleQueue()
+
+    def work_off() -> None:
+        while True:
+            calls.get()()
+
+    Thread(target=work_off, daemon=True).start()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         loop = asyncio.get_running_loop()
         done = loop.create_future()
-        worker.hand_over(lambda: loop.call_soon_threadsafe(done.set_result, None))
+        calls.put(lambda: loop.call_soon_threadsafe(done.set_result, None))
         await done
         await bare_hello(scope, receive, send)
 
     return app
+
+
+async def bare_idle(scope: Any, receive: Any, send: Any) -> None:
+    """Send one chunk, then nothing for good."""
+    if scope["type"] != "http":
+        return await lifespan(receive, send)
+
+    headers = [(b"content-type", b"text/html")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"hello\n", "more_body": True})
+    await receive()
+    await receive()
 
 
 def build_url() -> Call:
@@ -180,6 +176,7 @@ ASGI: dict[str, Any] = {
     "stream": of(bare_stream),
     "static": of(bare_file),
     "wait": of(bare_wait),
+    "idle": of(bare_idle),
 }
 
 WSGI: dict[str, Any] = {

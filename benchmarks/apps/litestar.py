@@ -52,7 +52,9 @@ def main(**options: Any) -> Litestar:
 
     @post("/upload", media_type=MediaType.HTML, status_code=200)
     async def upload(
-        data: Annotated[dict[str, Any], Body(media_type=RequestEncodingType.MULTI_PART)],
+        data: Annotated[
+            dict[str, Any], Body(media_type=RequestEncodingType.MULTI_PART)
+        ],
     ) -> str:
         return f"{len(data) - 1} fields, {work.tail(data['file'].file)}"
 
