@@ -32,7 +32,7 @@ from .pipeline import (
     respond,
     teardown,
 )
-from .receiving import announces_body, take_body, unread_body
+from .receiving import announces_body, has_body, take_body, unread_body
 from .sending import close_chunks, send_response
 
 if TYPE_CHECKING:
@@ -140,7 +140,8 @@ async def step_aside(ctx: Calling, receive: Receive, send: Send) -> bool:
         return False
 
     if mount.is_wsgi:
-        ctx.body = unread_body(ctx, Limits(), receive)
+        if has_body(ctx.scope):
+            ctx.body = unread_body(ctx, Limits(), receive)
         await ctx.carry(open_hosted(ctx, mount))
         await send_response(ctx, receive, send)
     else:
@@ -166,5 +167,6 @@ async def open_hosted(ctx: Calling, mount: Mount) -> None:
     """Call a mounted WSGI application in the request's worker."""
     await ctx.to_thread()
     environ = mount.environ(ctx.request.environ)
-    environ["wsgi.input"] = as_file(iter(ctx.request.stream))
+    if ctx.body is not None:
+        environ["wsgi.input"] = as_file(iter(ctx.body.stream))
     ctx.response = Hosted(mount.app, environ).response(ctx.app.response_class)

@@ -17,7 +17,7 @@ import contextvars
 import logging
 import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -42,15 +42,33 @@ async def lifespan(
     """Do what an application wants done around its serving.
 
     :param state: what ASGI servers share between the lifespan and the requests.
-    :raises Exception: whatever keeps a part from starting.
+    :raises Exception: whatever keeps a part from starting, or from stopping.
     """
-    async with AsyncExitStack() as stack:
-        for function in app.while_serving_funcs:
-            await stack.enter_async_context(asynccontextmanager(function)())
-        for mount in app.mounts:
-            if not mount.is_wsgi:
-                await stack.enter_async_context(lifespan_of(mount.app, state))
-        yield
+    failure: Exception | None = None
+    async with anyio.create_task_group() as group:
+        try:
+            async with AsyncExitStack() as stack:
+                for function in app.while_serving_funcs:
+                    generator = function()
+                    stack.push_async_callback(_finished, generator)
+                    await anext(generator)
+                for mount in app.mounts:
+                    if not mount.is_wsgi:
+                        site = Site(mount.app, {} if state is None else state)
+                        group.start_soon(site.run)
+                        await site.start()
+                        stack.push_async_callback(site.stop)
+                yield
+        except Exception as exc:  # kept out of the group, which would wrap it
+            failure = exc
+    if failure is not None:
+        raise failure
+
+
+async def _finished(generator: AsyncGenerator[Any]) -> None:
+    """Run what stands behind the yield of a function, whatever has failed."""
+    await anext(generator, None)
+    await generator.aclose()
 
 
 async def serve_lifespan(
@@ -68,77 +86,81 @@ async def serve_lifespan(
         logger.error("The application failed at its %s.", phase, exc_info=exc)
         message = f"{type(exc).__name__}: {exc}"
         await send({"type": f"lifespan.{phase}.failed", "message": message})
-        return
-
-    app.workers.close()
-    await send({"type": "lifespan.shutdown.complete"})
+    else:
+        await send({"type": "lifespan.shutdown.complete"})
+    finally:
+        app.workers.close()
 
 
 # ------------------------------------------------------- of a mounted application
 
 
-class _Sub:
-    """The lifespan of an application inside ours, which we are the server of."""
+class Site:
+    """The lifespan of an ASGI application inside ours, which we are the server of.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-        self.answered = anyio.Event()
-        self.leaving = anyio.Event()
-        #: why it does not start, or did not stop well
-        self.failure: str | None = None
+    :param state: what it may put things into for its requests.
+    """
+
+    def __init__(self, app: ASGIApp, state: dict[str, Any]) -> None:
+        self._app = app
+        self._state = state
+        self._answered = anyio.Event()
+        self._leaving = anyio.Event()
+        self._left = anyio.Event()
+        self._failure: str | None = None
         self._asked = False
 
-    async def run(self, scope: Scope) -> None:
+    async def run(self) -> None:
         """Call the application; one that knows no lifespan is left alone."""
+        asgi = {"version": "3.0", "spec_version": "2.0"}
+        scope = {"type": "lifespan", "asgi": asgi, "state": self._state}
         try:
-            await self.app(scope, self.receive, self.send)
+            await self._app(scope, self._receive, self._send)
         except Exception as exc:
-            if self.answered.is_set():
-                raise
-            logger.info("%r has no lifespan: %r", self.app, exc)
+            if self._answered.is_set():
+                self._failure = self._failure or f"{type(exc).__name__}: {exc}"
+                logger.error("The lifespan of %r failed.", self._app, exc_info=exc)
+            else:
+                logger.info("%r has no lifespan: %r", self._app, exc)
         finally:
-            self.answered.set()
+            self._answered.set()
+            self._left.set()
 
-    async def receive(self) -> Message:
-        """Say what the application is to do: first start, then stop."""
+    async def _receive(self) -> Message:
         if not self._asked:
             self._asked = True
             return {"type": "lifespan.startup"}
 
-        await self.leaving.wait()
+        await self._leaving.wait()
         return {"type": "lifespan.shutdown"}
 
-    async def send(self, message: Message) -> None:
-        """Take note of what it has done."""
+    async def _send(self, message: Message) -> None:
         if message["type"].endswith(".failed"):
-            self.failure = message.get("message") or "it did not say why"
-        self.answered.set()
+            self._failure = message.get("message") or "it did not say why"
+        self._answered.set()
 
+    async def start(self) -> None:
+        """Wait until it has started.
 
-@asynccontextmanager
-async def lifespan_of(
-    app: ASGIApp, state: dict[str, Any] | None = None
-) -> AsyncIterator[None]:
-    """Run the lifespan of a mounted ASGI application around ours.
+        :raises RuntimeError: when it says that it cannot.
+        """
+        await self._answered.wait()
+        self._check()
 
-    :raises RuntimeError: when it fails to start or to stop.
-    """
-    sub = _Sub(app)
-    scope: Scope = {
-        "type": "lifespan",
-        "asgi": {"version": "3.0", "spec_version": "2.0"},
-        "state": {} if state is None else state,
-    }
-    async with anyio.create_task_group() as group:
-        group.start_soon(sub.run, scope)
-        await sub.answered.wait()
-        if sub.failure is None:
-            try:
-                yield
-            finally:
-                sub.leaving.set()
-    if sub.failure is not None:
-        raise RuntimeError(f"The mounted application {app!r} failed: {sub.failure}")
+    async def stop(self) -> None:
+        """Let it stop, and wait until it has.
+
+        :raises RuntimeError: when it says that it could not.
+        """
+        self._leaving.set()
+        await self._left.wait()
+        self._check()
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise RuntimeError(
+                f"The mounted application {self._app!r} failed: {self._failure}"
+            )
 
 
 # --------------------------------------------------------------------- under WSGI
@@ -152,6 +174,8 @@ class ProcessLifespan:
         self._lock = threading.Lock()
         self._pid = 0
         self._error: BaseException | None = None
+        #: what mounted applications share between their lifespan and requests
+        self.state: dict[str, Any] = {}
 
     def ensure(self) -> None:
         """Start up, if this process has not yet.
@@ -178,7 +202,7 @@ class ProcessLifespan:
 
     async def _stand(self) -> None:
         try:
-            async with lifespan(self._app):
+            async with lifespan(self._app, self.state):
                 self._leave = new_signal()
                 self._up.set()
                 await self._leave.wait()

@@ -11,10 +11,12 @@ import inspect
 import io
 from collections import deque
 from collections.abc import Callable, Iterator, MutableMapping
+from inspect import iscoroutinefunction
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Scope
 
+from .environ import ENVIRON
 from .exceptions import ClientDisconnected
 from .forms import Body, MultipartBody, UnreadBody
 from .target import application_path
@@ -26,13 +28,20 @@ WSGIApp = Callable[..., Any]
 
 
 def speaks_asgi(app: Any) -> bool:
-    """Say whether something can be called as an ASGI 3 application."""
-    return _takes(app, 3)
+    """Say whether something can be called as an ASGI 3 application.
+
+    What takes any number of arguments must be async for that.
+    """
+    if not _takes(app, 3):
+        return False
+
+    call = getattr(app, "__call__", None)  # noqa: B004
+    return not _takes(app, 2) or iscoroutinefunction(app) or iscoroutinefunction(call)
 
 
 def speaks_wsgi(app: Any) -> bool:
     """Say whether something can be called as a WSGI application, and no other."""
-    return _takes(app, 2) and not _takes(app, 3)
+    return _takes(app, 2) and not speaks_asgi(app)
 
 
 def _takes(app: Any, count: int) -> bool:
@@ -83,11 +92,14 @@ class Mount:
     def scope(self, scope: Scope) -> Scope:
         """Return the scope for the application: its root is one prefix longer."""
         root = scope.get("root_path", "").rstrip("/")
-        return {
+        below = {
             **scope,
             "root_path": root + self.prefix,
             "path": root + application_path(scope),
         }
+        if ENVIRON in scope:
+            below[ENVIRON] = self.environ(scope[ENVIRON])
+        return below
 
     def environ(self, environ: MutableMapping[str, Any]) -> dict[str, Any]:
         """Return the environ for the application, its prefix moved over."""
@@ -198,6 +210,10 @@ def buffered_response(
         hosted.close()
 
 
+class ClientGone(ClientDisconnected, ConnectionResetError):
+    """The client left before its body was complete, as files say that."""
+
+
 class _Chunks(io.RawIOBase):
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
@@ -210,9 +226,7 @@ class _Chunks(io.RawIOBase):
         try:
             self._rest = self._rest or next(self._chunks, b"")
         except ClientDisconnected:
-            raise ConnectionResetError(
-                "the client left before its body was complete"
-            ) from None
+            raise ClientGone() from None
         size = min(len(buffer), len(self._rest))
         buffer[:size], self._rest = self._rest[:size], self._rest[size:]
         return size
@@ -241,6 +255,12 @@ def body_once_more(body: Body | None, endpoint: str | None) -> list[bytes]:
             " stream_body=True to its rule, so that the body is left unread."
         )
     return [b"" if body is None else body.data]
+
+
+def is_last(message: Message) -> bool:
+    """Say whether a message completes a response."""
+    is_body = message["type"] == "http.response.body"
+    return is_body and not message.get("more_body", False)
 
 
 def merged_start(start: Message, response: Response) -> Message:

@@ -19,12 +19,18 @@ from starlette.types import Receive, Scope
 from .calling import Calling, within
 from .exceptions import ClientDisconnected, HTTPException
 from .forms import Body, Limits, UnreadBody
-from .pipeline import DRAIN, expected_body, limits_for
+from .pipeline import BODILESS, DRAIN, expected_body, limits_for
+from .wrappers import Request
 
 #: bytes of a big body that are taken in between two trips to a thread
 FEED_CHUNK = 1 << 18
 _ANNOUNCING = frozenset((b"content-length", b"transfer-encoding"))
 _END: Any = object()
+
+
+def has_body(scope: Scope) -> bool:
+    """Say whether a request may have a body."""
+    return scope["method"] not in BODILESS or announces_body(scope)
 
 
 def announces_body(scope: Scope) -> bool:
@@ -139,6 +145,7 @@ class BodyStream:
         self._body = body
         self._ctx = ctx
         self.intake = Intake(receive)
+        self._length = Request(ctx.scope).content_length
         self._outside = contextvars.copy_context()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -149,6 +156,10 @@ class BodyStream:
             chunk: bytes = await within(self._outside, self.intake.next())
             if chunk:
                 self._body.feed(chunk)
+                # Who reads to the announced length asks no more, and somebody has
+                # to take the message that says so.
+                while self.intake.more and self._body.received == self._length:
+                    await within(self._outside, self.intake.next())
                 return chunk
 
         raise StopAsyncIteration

@@ -384,6 +384,9 @@ class Exchange:
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self.chunks: list[bytes] = []
+        self.is_complete = False
+        #: set when the response is complete, for who waits for that
+        self.news: anyio.Event | None = None
 
     def run(self, app: Flask) -> ClientResponse:
         """Have the application answer, its plain callables in this thread."""
@@ -392,6 +395,9 @@ class Exchange:
         desk.wait_for(answering, process_loop())
         if not self.status:
             raise RuntimeError("The application ended without a response.")
+
+        if not self.is_complete:
+            raise RuntimeError("The application ended in mid-response.")
 
         return ClientResponse(self.status, self.headers, b"".join(self.chunks))
 
@@ -403,7 +409,9 @@ class Exchange:
                 "more_body": False,
             }
 
-        await anyio.sleep_forever()
+        while not self.is_complete:  # the client leaves when it has it all
+            self.news = anyio.Event()
+            await self.news.wait()
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Message) -> None:
@@ -412,3 +420,6 @@ class Exchange:
             self.headers = list(message.get("headers", ()))
         elif message["type"] == "http.response.body":
             self.chunks.append(bytes(message.get("body", b"")))
+            self.is_complete = not message.get("more_body", False)
+            if self.is_complete and self.news is not None:
+                self.news.set()

@@ -24,7 +24,7 @@ from .calling import DIRECT, Calling, Give
 from .environ import build_scope
 from .exceptions import BadRequest, HTTPException, LengthRequired
 from .forms import UnreadBody
-from .mounting import Mount, body_once_more, merged_start
+from .mounting import Mount, body_once_more, is_last, merged_start
 from .pipeline import (
     BODILESS,
     begin,
@@ -57,9 +57,11 @@ def serve(
     app: Flask, environ: Environ, start_response: StartResponse
 ) -> Iterable[bytes]:
     """Answer a request in the thread that calls."""
+    scope = build_scope(environ)
     if app.process_lifespan is not None:
         app.process_lifespan.ensure()
-    ctx = Calling(app, build_scope(environ))
+        scope["state"] = app.process_lifespan.state.copy()
+    ctx = Calling(app, scope)
     ctx.context, ctx.side = contextvars.copy_context(), DIRECT
     return ctx.context.run(answer, ctx, environ, start_response)
 
@@ -247,7 +249,7 @@ def say(start: Message, start_response: StartResponse) -> None:
     code = start["status"]
     fields = [
         (name.decode("latin-1"), value.decode("latin-1"))
-        for name, value in start["headers"]
+        for name, value in start.get("headers", ())
         if name not in _HOP_BY_HOP
     ]
     start_response(_LINES.get(code) or f"{code} Unknown", fields)
@@ -386,8 +388,8 @@ def open_mounted(
     ctx: Calling, mount: Mount, environ: Environ, start_response: StartResponse
 ) -> Stream:
     """Call a mounted ASGI application, and return its body."""
-    receive = receiver(ctx, input_chunks(environ))
-    return host(ctx, mount.app, mount.scope(ctx.scope), receive, start_response, None)
+    chunks, scope = input_chunks(environ), mount.scope(ctx.scope)
+    return host(ctx, mount.app, scope, chunks, start_response, None)
 
 
 def open_app(
@@ -398,24 +400,36 @@ def open_app(
     It gets the body once more from its start, and then whatever comes.
     """
     known = body_once_more(ctx.body, ctx.endpoint)
-    receive = receiver(ctx, iter(known) if known else input_chunks(environ))
-    return host(ctx, response.body.app, ctx.scope, receive, start_response, response)
+    chunks = iter(known) if known else input_chunks(environ)
+    return host(ctx, response.body.app, ctx.scope, chunks, start_response, response)
 
 
 def host(
     ctx: Calling,
     app: ASGIApp,
     scope: Scope,
-    receive: Callable[[], Awaitable[Message]],
+    chunks: Iterator[bytes],
     start_response: StartResponse,
     response: Response | None,
 ) -> Stream:
     """Call an ASGI application on the loop until its header is there.
 
+    :param chunks: the body of the request.
     :param response: what hooks have changed, if a view returned the application.
     """
     stream = Stream(ctx, hooked=response is not None)
-    messages = ctx.produce(functools.partial(app, scope, receive))
+
+    async def run(give: Give) -> None:
+        gone = anyio.Event()
+
+        async def send(message: Message) -> None:
+            await give(message)
+            if is_last(message):
+                gone.set()
+
+        await app(scope, receiver(ctx, chunks, gone), send)
+
+    messages = ctx.produce(run)
     ctx.hold(messages)
     start = next(messages, None)
     if start is None:
@@ -434,21 +448,28 @@ def bodies(ctx: Calling, app: ASGIApp, messages: Iterator[Message]) -> Iterator[
     is_complete = False
     for message in messages:
         if message["type"] == "http.response.body":
-            is_complete = not message.get("more_body", False)
+            is_complete = is_last(message)
             if message.get("body") and ctx.scope["method"] != "HEAD":
                 yield message["body"]
     if not is_complete:
         raise RuntimeError(f"The ASGI application {app!r} ended in mid-response.")
 
 
-def receiver(ctx: Calling, chunks: Iterator[bytes]) -> Callable[[], Awaitable[Message]]:
-    """Return what gives an ASGI application the body, read in the server's thread."""
+def receiver(
+    ctx: Calling, chunks: Iterator[bytes], gone: anyio.Event
+) -> Callable[[], Awaitable[Message]]:
+    """Return what gives an ASGI application the body, read in the server's thread.
+
+    :param gone: set when the response is complete.
+    """
     is_complete = False
 
     async def receive() -> Message:
         nonlocal is_complete
-        if is_complete:
-            await anyio.sleep_forever()  # nobody says when the client leaves
+        if is_complete:  # nobody says when the client leaves before that
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
         chunk = await ctx.call_back(functools.partial(next, chunks, b""))
         is_complete = not chunk
         return {"type": "http.request", "body": chunk, "more_body": bool(chunk)}

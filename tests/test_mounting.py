@@ -528,7 +528,7 @@ class Exchange:
 async def exchange(app, path="/", body=(), leaves_after=None):
     """Return what came of a request to an ASGI application."""
     done = Exchange(body, leaves_after)
-    scope, _ = build_request(path)
+    scope, _ = build_request(path, method="POST" if body else "GET")
     await app(scope, done.receive, done.send)
     return done
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
+import inspect
 import io
 import json
 import os
@@ -14,7 +16,7 @@ import traceback
 import tracemalloc
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 from wsgiref.util import FileWrapper, setup_testing_defaults
 from wsgiref.validate import validator
@@ -150,6 +152,22 @@ def echo() -> tuple[Flask, list[str]]:
     return app, ran
 
 
+def made(kind: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function or generator function as it is, or an async one like it."""
+
+    async def coroutine(*args: Any) -> Any:
+        return function(*args)
+
+    async def generator() -> AsyncIterator[Any]:
+        with contextlib.closing(function()) as chunks:
+            for chunk in chunks:
+                yield chunk
+
+    if kind == "plain":
+        return function
+    return generator if inspect.isgeneratorfunction(function) else coroutine
+
+
 def run_forked(function: Callable[[], object]) -> None:
     """Run a function in a process that is forked off; fail if it fails there."""
     read, write = os.pipe()
@@ -229,20 +247,16 @@ def test_hop_by_hop_fields_are_dropped(kind):
     fields += [("Transfer-Encoding", "chunked"), ("TE", "x"), ("Trailers", "x")]
     fields += [("X-Y", "ü"), ("X-Y", "z")]
 
-    @app.route("/plain")
-    def plain():
-        return "x", 200, fields
+    def body():
+        yield "x"
 
-    @app.route("/async")
-    async def asynchronous():
-        async def body():
-            yield "x"
-
-        return app.response_class(body(), 200, fields)
-
-    got = Answer(app, f"/{kind}")
-    names = {"content-type", "x-y"} | ({"content-length"} if kind == "plain" else set())
-    assert set(got.headers) == names
+    app.add_url_rule("/bytes", "bytes", made(kind, lambda: ("x", 200, fields)))
+    streamed = made(kind, body)
+    app.add_url_rule("/body", "body", lambda: (streamed(), 200, fields))
+    got = Answer(app, "/bytes")
+    assert set(got.headers) == {"content-type", "content-length", "x-y"}
+    got = Answer(app, "/body")
+    assert set(got.headers) == {"content-type", "x-y"}
     assert [value for name, value in got.fields if name.lower() == "x-y"] == ["ü", "z"]
 
 
@@ -262,23 +276,19 @@ def test_hop_by_hop_fields_are_dropped(kind):
 def test_a_status_has_a_phrase_and_its_body(kind, method, code, data):
     app = Flask(__name__)
 
-    @app.route("/plain")
-    def plain():
-        return "body", code
+    def body():
+        yield "body"
 
-    @app.route("/async")
-    async def asynchronous():
-        async def body():
-            yield "body"
-
-        return app.response_class(body(), code)
-
-    got = Answer(app, f"/{kind}", REQUEST_METHOD=method)
-    assert (got.code, got.data) == (code, data)
-    assert got.status == {200: "200 OK", 299: "299 Unknown"}.get(code, got.status)
-    assert ("content-type" in got.headers) is (code not in (204, 304))
-    sized = kind == "plain" and code not in (204, 304)
-    assert got.headers.get("content-length") == ("4" if sized else None)
+    streamed = made(kind, body)
+    app.add_url_rule("/bytes", "bytes", made(kind, lambda: ("body", code)))
+    app.add_url_rule("/body", "body", lambda: (streamed(), code))
+    for path, length in ("/bytes", "4"), ("/body", None):
+        got = Answer(app, path, REQUEST_METHOD=method)
+        assert (got.code, got.data) == (code, data)
+        assert got.status == {200: "200 OK", 299: "299 Unknown"}.get(code, got.status)
+        has_content = code not in (204, 304)
+        assert ("content-type" in got.headers) is has_content
+        assert got.headers.get("content-length") == (length if has_content else None)
 
 
 # -------------------------------------------------------------------- the environ
@@ -927,25 +937,18 @@ def test_what_fails_while_a_body_is_closed_is_not_lost(kind):
     torn = []
     app.teardown_request(lambda exc: torn.append(request.path))
 
-    @app.route("/plain")
-    def plain():
+    def body():
         try:
             yield "x"
         finally:
             raise LookupError("while closing")
 
-    @app.route("/async")
-    async def asynchronous():
-        try:
-            yield "x"
-        finally:
-            raise LookupError("while closing")
-
-    opened = Opened(app, f"/{kind}")
+    app.add_url_rule("/", "view", made(kind, body))
+    opened = Opened(app)
     assert next(opened) == b"x"
     with pytest.raises(LookupError, match="while closing"):
         opened.close()
-    assert torn == [f"/{kind}"]
+    assert torn == ["/"]
 
 
 def test_an_async_body_is_one_task():
@@ -1063,17 +1066,12 @@ def test_a_body_is_closed_when_the_server_refuses_the_header(kind):
 def test_a_stream_takes_no_more_memory_than_a_chunk(kind, count):
     app = Flask(__name__)
 
-    @app.route("/plain")
-    def plain():
+    def body():
         for _ in range(count):
             yield bytes(1000)
 
-    @app.route("/async")
-    async def asynchronous():
-        for _ in range(count):
-            yield bytes(1000)
-
-    opened = Opened(app, f"/{kind}")
+    app.add_url_rule("/", "view", made(kind, body))
+    opened = Opened(app)
     for _ in range(100):
         next(opened)
     tracemalloc.start()
@@ -1151,17 +1149,9 @@ def test_make_response_may_be_overridden(kind, view):
             return await super().make_response((f"made {rv}", 201))
 
     app = {"plain": Plain, "async": Async}[kind](__name__)
-
-    @app.route("/plain")
-    def plain():
-        return "plain"
-
-    @app.route("/async")
-    async def asynchronous():
-        return "async"
-
-    got = Answer(app, f"/{view}")
-    assert (got.status, got.data) == ("201 Created", f"made {view}".encode())
+    app.add_url_rule("/", "view", made(view, lambda: "it"))
+    got = Answer(app)
+    assert (got.status, got.data) == ("201 Created", b"made it")
 
 
 def foreign(tmp_path: Any) -> tuple[Flask, list[Any]]:
@@ -1308,15 +1298,7 @@ class Closing:
 def hosting(kind: str, wsgi: Callable[..., Any]) -> Flask:
     """An application whose view returns a WSGI application."""
     app = Flask(__name__)
-
-    def plain():
-        return wsgi
-
-    async def asynchronous():
-        return wsgi
-
-    view = {"plain": plain, "async": asynchronous}[kind]
-    app.add_url_rule("/", "view", view, methods=["GET", "POST"])
+    app.add_url_rule("/", "view", made(kind, lambda: wsgi), methods=["GET", "POST"])
     return app
 
 
@@ -1390,20 +1372,14 @@ def test_a_hosted_application_starts_its_response_once(kind, starts, error):
 def test_nothing_of_a_request_is_left_in_the_thread(kind):
     app = Flask(__name__)
 
-    @app.route("/plain")
-    def plain():
+    def body():
         VAR.set("view")
         yield "x"
         VAR.set("body")
 
-    @app.route("/async")
-    async def asynchronous():
-        VAR.set("view")
-        yield "x"
-        VAR.set("body")
-
+    app.add_url_rule("/", "view", made(kind, body))
     before = dict(contextvars.copy_context().items())
-    opened = Opened(app, f"/{kind}")
+    opened = Opened(app)
     assert dict(contextvars.copy_context().items()) == before
     assert list(opened) == [b"x"]
     opened.close()
@@ -1411,55 +1387,37 @@ def test_nothing_of_a_request_is_left_in_the_thread(kind):
     assert _request_ctx_stack.top is None
 
 
-def failing() -> tuple[Flask, list[Any]]:
+def failing(kind: str) -> tuple[Flask, list[Any]]:
     """An application that fails, and notes what its teardown functions get."""
     app, torn = Flask(__name__), []
+
+    def view():
+        VAR.set("view")
+        raise LookupError("in the view")
+
+    app.add_url_rule("/", "view", made(kind, view))
     app.teardown_request(torn.append)
-
-    @app.teardown_request
-    async def teardown(exc):
-        torn.append(exc)
-
-    @app.route("/plain")
-    def plain():
-        VAR.set("view")
-        raise LookupError("in the view")
-
-    @app.route("/async")
-    async def asynchronous():
-        VAR.set("view")
-        raise LookupError("in the view")
-
+    app.teardown_request(made("async", torn.append))
     return app, torn
 
 
 @kinds
 def test_an_exception_without_a_handler_is_the_servers(kind, caplog):
-    app, torn = failing()
+    app, torn = failing(kind)
     with pytest.raises(LookupError, match="in the view") as caught:
-        Answer(app, f"/{kind}")
+        Answer(app)
     assert torn == [caught.value] * 2
     assert (_request_ctx_stack.top, VAR.get()) == (None, "unset")
-    assert f"GET /{kind} failed: LookupError: in the view" in caplog.text
+    assert "GET / failed: LookupError: in the view" in caplog.text
 
 
 @kinds
 @pytest.mark.parametrize("handler", ["plain", "async"])
 def test_an_exception_with_a_handler_is_answered(kind, handler):
-    app, torn = failing()
-
-    def plain(error):
-        return f"sorry: {error.args[0]}", 500
-
-    async def asynchronous(error):
-        return plain(error)
-
-    app.errorhandler(500)({"plain": plain, "async": asynchronous}[handler])
-    got = Answer(app, f"/{kind}")
-    assert (got.status, got.data) == (
-        "500 Internal Server Error",
-        b"sorry: in the view",
-    )
+    app, torn = failing(kind)
+    app.errorhandler(500)(made(handler, lambda exc: (f"sorry: {exc.args[0]}", 500)))
+    got = Answer(app)
+    assert (got.code, got.data) == (500, b"sorry: in the view")
     assert [type(exc) for exc in torn] == [LookupError] * 2
 
 

@@ -140,8 +140,10 @@ def render() -> Call:
 
 
 def sign() -> Call:
-    """Return the reading and writing of a signed session."""
-    serializer = URLSafeTimedSerializer(work.SECRET)
+    """Return the reading and writing of a signed session, signed as Flask does."""
+    serializer = URLSafeTimedSerializer(
+        work.SECRET, salt="cookie-session", signer_kwargs={"key_derivation": "hmac"}
+    )
     cookie = serializer.dumps({"visits": 1})
 
     def read_and_write() -> str:
