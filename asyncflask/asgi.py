@@ -87,10 +87,12 @@ async def finish(ctx: Calling, exc: BaseException | None, hooked: bool) -> None:
         hooked = hooked and bool(ctx.app.teardown_request_funcs)
         if hooked or ctx.bodies:
             with anyio.CancelScope(shield=True):
-                for body in ctx.bodies:
-                    await ctx.carry(close_chunks(ctx, body))
-                if hooked:
-                    await ctx.carry(teardown(ctx, exc))
+                try:
+                    for body in ctx.bodies:
+                        await ctx.carry(close_chunks(ctx, body))
+                finally:
+                    if hooked:
+                        await ctx.carry(teardown(ctx, exc))
     finally:
         ctx.close()
         ctx.dismiss()

@@ -58,7 +58,8 @@ _MUST_BE_AWAITED = (
 )
 
 
-_OVER = (
+#: what is said of plain code that comes too late
+OVER = (
     "Plain code of a request was to run when the request was over, and its thread"
     " given back. Do it before the response is complete, or in a context of its"
     " own: async with app.test_request_context(): ..."
@@ -182,20 +183,27 @@ def answer(value: Any) -> Any:
 class _Visit:
     """One stay of a coroutine in a worker, and what came of it."""
 
-    __slots__ = ("error", "yielded")
+    __slots__ = ("_signal", "_step", "error", "yielded")
 
-    def __init__(self) -> None:
+    def __init__(self, step: Callable[[], Any], signal: Signal) -> None:
+        self._step = step
+        self._signal = signal
         self.error: BaseException | None = None
         self.yielded: Any = _DONE
 
-    def run(self, step: Callable[[], Any], signal: Signal) -> None:
+    def __call__(self) -> None:
         try:
-            self.yielded = step()
+            self.yielded = self._step()
         except StopIteration:
             pass
         except BaseException as exc:
             self.error = exc
-        signal.set()
+        self._signal.set()
+
+    def refuse(self, error: Exception) -> None:
+        """Raise an error where the coroutine wanted to go to."""
+        self.error = error
+        self._signal.set()
 
 
 class _Lent:
@@ -206,7 +214,7 @@ class _Lent:
     over there are taken over.
     """
 
-    errand: Errand
+    errand: Errand | None = None
 
     def __init__(self, ctx: Calling, function: Callable[..., Any]) -> None:
         self._loop = ctx._loop or process_loop()
@@ -227,16 +235,19 @@ class _Lent:
             ctx._cancel_awaited = cancel
 
         carry = functools.partial(ctx.carry, coroutine)
-        self.errand = Errand(self.desk, carry, self._loop, started)
-        return self.errand
+        errand = self.errand = Errand(self.desk, carry, self._loop, started)
+        errand.start()
+        return errand
 
     def __enter__(self) -> None:
         ctx = self._ctx
         self._outer = ctx.side, ctx.context, ctx.desk, ctx._cancel_awaited
         ctx.side, ctx.context, ctx.desk = LOOP, self._context, self.desk
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: Any, exc: BaseException | None, tb: Any) -> None:
         ctx = self._ctx
+        if exc is not None and self.errand is not None:
+            self.errand.end()
         if _current.get() is ctx:  # a forgotten iterator is closed anywhere
             adopt(self._context)
         ctx.side, ctx.context, ctx.desk, ctx._cancel_awaited = self._outer
@@ -257,6 +268,8 @@ class Calling(RequestContext):
     is_kept = False
     #: the thread that such a one keeps as well
     kept_worker: Worker | None = None
+    #: True once the response is left to who sends it, who ends the request too
+    is_streaming = False
     #: what a streamed body has just given
     chunk: Any = None
     #: True while a body is paused that goes on in the worker
@@ -264,6 +277,8 @@ class Calling(RequestContext):
     #: where plain callables run, once one has been called
     desk: Desk | None = None
     _worker: Worker | None = None
+    #: the thread that drives the request, where one does
+    _driver = 0
     _loop: LoopHandle | None = None
     #: the tasks of this request that wait for one of them to get a worker
     _queue: list[Signal] | None = None
@@ -316,12 +331,17 @@ class Calling(RequestContext):
         return rv
 
     async def _await(self, function: Callable[[], Awaitable[Any]]) -> Any:
-        if self.side is DIRECT:
+        if self.is_direct:
             return self.run_on_loop(function)
 
         if not _apart.get():
             await self.to_loop()
         return await function()
+
+    @property
+    def is_direct(self) -> bool:
+        """True in the plain code that drives the request, and in no other thread."""
+        return self.side is DIRECT and self._driver == get_ident()
 
     async def to_thread(self) -> None:
         """Go on in the request's worker, if the request is on the loop."""
@@ -406,11 +426,11 @@ class Calling(RequestContext):
     ) -> _Visit:
         """Have the worker carry the coroutine on until it wants to the loop."""
         desk = self.desk or await self._engage()
-        visit, signal = _Visit(), new_signal()
-        step = functools.partial(run, coroutine.send, None)
+        signal = new_signal()
+        visit = _Visit(functools.partial(run, coroutine.send, None), signal)
         outer = self._cancel_awaited
         self.side, self._cancel_awaited = THREAD, bool
-        desk.submit(functools.partial(visit.run, step, signal))
+        desk.submit(visit)
         try:
             await wait_through(signal, lambda: self._cancel_awaited())
         finally:
@@ -454,7 +474,7 @@ class Calling(RequestContext):
                 signal.set()
         if self.closed:
             self.app.workers.release(worker)
-            raise RuntimeError(_OVER)
+            raise RuntimeError(OVER)
 
         self._worker, self.desk, self.is_laden = worker, worker.desk, True
         return worker.desk
@@ -465,7 +485,7 @@ class Calling(RequestContext):
         :raises RuntimeError: when the request is over.
         """
         if self.closed:
-            raise RuntimeError(_OVER)
+            raise RuntimeError(OVER)
 
         self._loop = self._loop or this_loop()
         outer = self._outer[0] if self._outer else None
@@ -503,7 +523,7 @@ class Calling(RequestContext):
         A running loop in this thread is what tells them apart; but a thread that
         has one may serve as the worker of a request, or drive a stage.
         """
-        if self.side is DIRECT or not in_loop():
+        if self.is_direct or not in_loop():
             return True
 
         return self.desk is not None and self.desk.thread_id == get_ident()
@@ -571,8 +591,9 @@ class Calling(RequestContext):
 
         lent = _Lent(self, function)
         with lent:
-            lent.start(keep()).work(lambda: False)
-        lent.errand.outcome.get()
+            errand = lent.start(keep())
+            errand.work(lambda: False)
+        errand.outcome.get()
         return given
 
     def produce(self, function: Callable[[Give], Awaitable[Any]]) -> Iterator[Any]:
@@ -605,6 +626,8 @@ class Calling(RequestContext):
                     errand.work(lambda: items)
             finally:
                 errand.end()
+                if isinstance(errand.outcome.error, Exception):
+                    raise errand.outcome.error  # also if it comes of the closing
         errand.outcome.get()
 
     async def call_back(self, function: Callable[[], Any]) -> Any:
@@ -643,7 +666,7 @@ class Calling(RequestContext):
     @property
     def _is_carried(self) -> bool:
         """True in the one coroutine that lives through the request."""
-        if self.context is None or self.side is THREAD:
+        if self.context is None or self.side is not LOOP:
             return False
 
         try:
@@ -652,15 +675,21 @@ class Calling(RequestContext):
             return True
         return False
 
+    def belong_here(self) -> None:
+        """Have this thread drive the request from now on, and do its plain code."""
+        self.side, self._driver = DIRECT, get_ident()
+        self.desk = Desk(self._driver)
+
     def drive(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine of the pipeline to its end, here and now."""
         side, self.side = self.side, DIRECT
+        driver, self._driver = self._driver, get_ident()
         try:
             coroutine.send(None)
         except StopIteration as stop:
             return stop.value
         finally:
-            self.side = side
+            self.side, self._driver = side, driver
         coroutine.close()
         raise RuntimeError(
             "The pipeline waited for something other than a callable. Whatever"

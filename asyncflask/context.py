@@ -200,7 +200,12 @@ class RequestContext:
     def hold(self, body: Any) -> None:
         """Remember the body of a response that may never be sent."""
         if type(body) is not bytes:
-            self.bodies, self.is_laden = (body,), True
+            self.release(body)
+            self.bodies, self.is_laden = (*self.bodies, body), True
+
+    def release(self, body: Any) -> None:
+        """Leave a body to who sends it."""
+        self.bodies = tuple(held for held in self.bodies if held is not body)
 
     def close(self) -> None:
         """Close the files that hold the body, if any."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextvars
+import logging
 import os
 import sys
 import threading
@@ -19,6 +20,8 @@ from typing import Any, Protocol
 
 import anyio
 import anyio.lowlevel
+
+logger = logging.getLogger("asyncflask")
 
 
 class Signal(Protocol):
@@ -123,21 +126,17 @@ class AsyncioHandle:
         """Start an async function there, in a copy of this thread's context."""
         context = contextvars.copy_context()
         task: asyncio.Task[None] | None = None
-        is_cancelled = False
 
-        def start() -> None:
+        def start() -> asyncio.Task[None]:
             nonlocal task
-            task = self.loop.create_task(_awaited(function), context=context)
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-            if is_cancelled:
-                end()
+            if task is None:
+                task = self.loop.create_task(_awaited(function), context=context)
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            return task
 
-        def end() -> None:
-            nonlocal is_cancelled
-            is_cancelled = True
-            if task is not None:  # behind its first step: it must begin, to end
-                self.loop.call_soon(task.cancel)
+        def end() -> None:  # behind its first step: it must begin, to end
+            self.loop.call_soon(start().cancel)
 
         def cancel() -> None:
             self.loop.call_soon_threadsafe(end)
@@ -263,7 +262,8 @@ class _ProcessLoop:
     def handle(self) -> AsyncioHandle:
         with self._lock:
             if self._handle is None or self._pid != os.getpid():
-                self._handle = self._start()
+                # Nothing of the request that happens to be first belongs in there.
+                self._handle = contextvars.Context().run(self._start)
                 self._pid = os.getpid()
             return self._handle
 
@@ -280,11 +280,15 @@ class _ProcessLoop:
     @staticmethod
     def _run(loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
-        try:
-            loop.run_forever()
-        finally:
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.close()
+        while True:
+            try:
+                loop.run_forever()
+                break
+            except (SystemExit, KeyboardInterrupt) as exc:
+                # Raised by one task; the others have nothing to do with it.
+                logger.error("A task tried to end the process: %r", exc)
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
 
     @staticmethod
     def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:

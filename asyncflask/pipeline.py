@@ -62,6 +62,8 @@ logger = logging.getLogger("asyncflask")
 
 #: methods whose requests rarely have a body, so that it must be announced
 BODILESS = frozenset(("GET", "HEAD", "OPTIONS", "DELETE", "TRACE"))
+#: digits of a length that is still a number to us
+MOST_DIGITS = 18
 #: where a scope, or the environ behind it, brings along who is told of a failure
 WITNESS = "asyncflask.witness"
 #: bytes at least that are still read of a body that was refused
@@ -216,7 +218,8 @@ def expected_body(ctx: Calling) -> Body:
     limits = limits_for(ctx)
     length = fields.get(b"content-length", b"")
     limit = limits.content_length
-    if limit is not None and length.isdigit() and int(length) > limit:
+    is_huge = len(length) > MOST_DIGITS  # too long for int() to take it
+    if limit is not None and length.isdigit() and (is_huge or int(length) > limit):
         raise too_large(limit)
 
     return new_body(fields.get(b"content-type", b"").decode("latin-1"), limits)

@@ -8,6 +8,7 @@ it unread, for the view to iterate over.
 from __future__ import annotations
 
 import contextvars
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from functools import cached_property, partial
 from typing import Any
@@ -20,7 +21,6 @@ from .calling import Calling, within
 from .exceptions import ClientDisconnected, HTTPException
 from .forms import Body, Limits, UnreadBody
 from .pipeline import BODILESS, DRAIN, expected_body, limits_for
-from .wrappers import Request
 
 #: bytes of a big body that are taken in between two trips to a thread
 FEED_CHUNK = 1 << 18
@@ -145,24 +145,36 @@ class BodyStream:
         self._body = body
         self._ctx = ctx
         self.intake = Intake(receive)
-        self._length = Request(ctx.scope).content_length
+        #: what has been read before it was asked for
+        self._ahead: deque[bytes] = deque()
+        self._reading = anyio.Lock()
         self._outside = contextvars.copy_context()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
-        while self.intake.more:
-            chunk: bytes = await within(self._outside, self.intake.next())
+        while True:
+            async with self._reading:
+                if not self._ahead and not self.intake.more:
+                    raise StopAsyncIteration
+                if not self._ahead:
+                    self._ahead.append(await within(self._outside, self.intake.next()))
+                chunk = self._ahead.popleft()
             if chunk:
                 self._body.feed(chunk)
-                # Who reads to the announced length asks no more, and somebody has
-                # to take the message that says so.
-                while self.intake.more and self._body.received == self._length:
-                    await within(self._outside, self.intake.next())
                 return chunk
 
-        raise StopAsyncIteration
+    async def read_ahead(self) -> None:
+        """Take in what the view leaves unread, up to a bound, and then wait for it.
+
+        Behind it all comes the client's farewell, which somebody is to hear.
+        """
+        while self.intake.more and sum(map(len, self._ahead)) < DRAIN:
+            async with self._reading:
+                if self.intake.more:
+                    self._ahead.append(await self.intake.next())
+        await self.intake.complete.wait()
 
     def __iter__(self) -> Iterator[bytes]:
         while (chunk := self._ctx.run_on_loop(partial(anext, self, _END))) is not _END:

@@ -46,7 +46,7 @@ async def send_response(ctx: Calling, receive: Receive, send: Send) -> None:
         return
 
     chunks = chunks_of(response.body)
-    ctx.bodies = tuple(body for body in ctx.bodies if body is not response.body)
+    ctx.release(response.body)
     try:
         await send(start)
         if body is response.body:
@@ -59,15 +59,14 @@ async def send_response(ctx: Calling, receive: Receive, send: Send) -> None:
 
 
 def farewell(ctx: Calling, receive: Receive) -> Callable[[], Awaitable[None]]:
-    """Return what waits until the client has left.
-
-    Two readers would take the messages from each other, so it only begins when
-    an unread body has been read.
-    """
+    """Return what waits until the client has left."""
 
     async def wait() -> None:
         if isinstance(ctx.body, UnreadBody):
-            await ctx.body.stream.intake.complete.wait()
+            try:
+                await ctx.body.stream.read_ahead()
+            except ClientDisconnected:
+                return
         while (await receive())["type"] != "http.disconnect":
             pass
 

@@ -17,12 +17,20 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable
-from queue import SimpleQueue
-from typing import Any
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol
 
 from .loops import LoopHandle, new_signal
 
-Job = Callable[[], object]
+
+class Job(Protocol):
+    """Something to be done at a desk, or to be refused."""
+
+    def __call__(self) -> object:
+        """Do it."""
+
+    def refuse(self, error: Exception) -> object:
+        """Say why it is not done, to who waits for it."""
 
 
 class Desk:
@@ -32,14 +40,28 @@ class Desk:
     meanwhile, and so serve what it waits for.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, thread_id: int | None = None) -> None:
         #: the thread that works here
-        self.thread_id: int | None = None
+        self.thread_id = thread_id
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._refusal: Exception | None = None
 
     def submit(self, job: Job | None) -> None:
         """Hand over a job; None only makes the thread look up."""
         self._jobs.put(job)
+        if self._refusal is not None:
+            self.close(self._refusal)
+
+    def close(self, refusal: Exception) -> None:
+        """Refuse the jobs that nobody will do any more, and those to come."""
+        self._refusal = refusal
+        while not self._jobs.empty():
+            try:
+                job = self._jobs.get_nowait()
+            except Empty:
+                return
+            if job is not None:
+                job.refuse(refusal)
 
     def work(self, until: Callable[[], object]) -> None:
         """Do the jobs as they come, until a condition holds."""
@@ -56,6 +78,7 @@ class Desk:
         :raises RuntimeError: in the thread of that very loop.
         """
         errand = Errand(self, function, loop)
+        errand.start()
         errand.work(lambda: False)
         return errand.outcome.get()
 
@@ -96,8 +119,12 @@ class Errand:
         self.cancel: Callable[[], object] = bool
         self._desk = desk
         self._function = function
+        self._loop = loop
         self._tell = started
-        loop.start(self._run, self._started)
+
+    def start(self) -> None:
+        """Start it."""
+        self._loop.start(self._run, self._started)
 
     def _started(self, cancel: Callable[[], None]) -> None:
         self.cancel = cancel
@@ -127,7 +154,7 @@ class Errand:
     def end(self) -> None:
         """Cancel the function, if it is not done, and work until it is."""
         outcome = self.outcome
-        if not outcome.is_there:
+        if self.cancel is not bool and not outcome.is_there:
             self.cancel()
             self._desk.work(lambda: outcome.is_there)
 
@@ -151,6 +178,11 @@ class Call:
             self.outcome.error = exc
         finally:
             self._done()
+
+    def refuse(self, error: Exception) -> None:
+        """Raise an error in place of a result."""
+        self.outcome.error = error
+        self._done()
 
     def result(self) -> Any:
         """Return what it returned, or raise; take over its context variables."""

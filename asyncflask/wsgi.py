@@ -20,7 +20,7 @@ import anyio
 from starlette.types import ASGIApp, Message, Scope
 
 from . import pipeline, static
-from .calling import DIRECT, Calling, Give
+from .calling import OVER, Calling, Give
 from .environ import build_scope
 from .exceptions import BadRequest, HTTPException, LengthRequired
 from .forms import UnreadBody
@@ -62,7 +62,8 @@ def serve(
         app.process_lifespan.ensure()
         scope["state"] = app.process_lifespan.state.copy()
     ctx = Calling(app, scope)
-    ctx.context, ctx.side = contextvars.copy_context(), DIRECT
+    ctx.context = contextvars.copy_context()
+    ctx.belong_here()
     return ctx.context.run(answer, ctx, environ, start_response)
 
 
@@ -71,7 +72,6 @@ def answer(
 ) -> Iterable[bytes]:
     """Lead a request to its response, and the response to the server."""
     hooked = False
-    stream: Iterable[bytes] | None = None
     failure: BaseException | None = None
     try:
         begin(ctx)
@@ -79,35 +79,40 @@ def answer(
         if ctx.rule is not None and ctx.rule.aside is not None:
             mount = step_aside(ctx)
         if mount is not None and mount.is_wsgi:
-            stream = mount.app(mount.environ(environ), start_response)
+            chunks: Iterable[bytes] = mount.app(mount.environ(environ), start_response)
         elif mount is not None:
-            stream = open_mounted(ctx, mount, environ, start_response)
+            chunks = open_mounted(ctx, mount, environ, start_response)
         else:
             if ctx.response is None:
                 hooked = True
                 take_body(ctx, environ)
                 ctx.drive(respond(ctx))
-            stream = open_response(ctx, environ, start_response, hooked)
-        return stream
+            chunks = open_response(ctx, environ, start_response, hooked)
+        return chunks
     except BaseException as exc:
         failure = exc
         report_failure(ctx, exc)
         raise
     finally:
-        if not isinstance(stream, Stream):
+        if failure is not None or not ctx.is_streaming:
             finish(ctx, failure or ctx.exception, hooked)
 
 
 def finish(ctx: Calling, exc: BaseException | None, hooked: bool) -> None:
     """Close what was not sent, tear the request down, and close its files."""
     try:
-        for body in ctx.bodies:
-            close_body(ctx, body)
-        if hooked and ctx.app.teardown_request_funcs:
-            ctx.drive(teardown(ctx, exc))
+        try:
+            for body in ctx.bodies:
+                close_body(ctx, body)
+        finally:
+            if hooked and ctx.app.teardown_request_funcs:
+                ctx.drive(teardown(ctx, exc))
     finally:
+        desk = ctx.desk
         ctx.close()
         ctx.dismiss()
+        if desk is not None:
+            desk.close(RuntimeError(OVER))
 
 
 def step_aside(ctx: Calling) -> Mount | None:
@@ -170,6 +175,9 @@ def input_chunks(environ: Environ) -> Iterator[bytes]:
 
     if length and not (length.isascii() and length.isdigit()):
         raise BadRequest(f"The Content-Length {length!r} is not a number.")
+
+    if len(length) > pipeline.MOST_DIGITS:
+        raise BadRequest("The Content-Length is beyond all that can be sent.")
 
     stream = environ["wsgi.input"]
     if not length:
@@ -263,13 +271,12 @@ def open_response(
     if isinstance(response.body, AppBody):
         return open_app(ctx, response, environ, start_response)
 
+    ctx.hold(response.body)
     start, body = response.on_wire(ctx.scope["method"])
     say(start, start_response)
     if type(body) is bytes:
-        ctx.hold(response.body)  # of a HEAD request it may be any kind
         return [body] if body else []
 
-    ctx.hold(body)
     stream = Stream(ctx, hooked)
     stream.chunks = chunks_of(ctx, body)
     if isinstance(body, FileBody) and "wsgi.file_wrapper" in environ and body.is_whole:
@@ -290,6 +297,7 @@ class Stream:
     chunks: Iterator[Any] = iter(())
 
     def __init__(self, ctx: Calling, hooked: bool) -> None:
+        ctx.is_streaming = True
         self._ctx = ctx
         self._hooked = hooked
         self._run: Callable[..., Any] = ctx.context.run  # type: ignore[union-attr]
@@ -317,7 +325,8 @@ class Stream:
     def _close(self) -> None:
         ctx = self._ctx
         try:
-            close_body(ctx, self.chunks)
+            if not any(self.chunks is body for body in ctx.bodies):
+                close_body(ctx, self.chunks)
         finally:
             finish(ctx, self._failure or ctx.exception, self._hooked)
 
@@ -357,7 +366,7 @@ def from_loop(ctx: Calling, body: AsyncIterable[Any]) -> Iterator[Any]:
             if hasattr(body, "aclose"):
                 await body.aclose()
 
-    ctx.bodies = ()  # closed over there from now on
+    ctx.release(body)  # closed over there from now on
     yield from ctx.produce(give_each)
 
 
@@ -399,8 +408,9 @@ def open_app(
 
     It gets the body once more from its start, and then whatever comes.
     """
-    known = body_once_more(ctx.body, ctx.endpoint)
-    chunks = iter(known) if known else input_chunks(environ)
+    chunks = iter(body_once_more(ctx.body, ctx.endpoint))
+    if isinstance(ctx.body, UnreadBody):
+        chunks = iter(ctx.body.stream)
     return host(ctx, response.body.app, ctx.scope, chunks, start_response, response)
 
 

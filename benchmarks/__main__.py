@@ -32,7 +32,7 @@ def main() -> None:
     if "inprocess" in kinds:
         inprocess.run(only, args.rounds or (1 if args.quick else 30), args.quick)
     if "wire" in kinds:
-        wire.run(only, args.rounds or (1 if args.quick else 5), args.quick)
+        wire.run(only, args.rounds or (1 if args.quick else 7), args.quick)
     if "memory" in kinds:
         rounds = args.rounds or (1 if args.quick else 10)
         memory.run(only, rounds, args.quick, args.full)

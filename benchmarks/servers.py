@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass
@@ -21,6 +22,12 @@ class Server:
     peer: str
     process: subprocess.Popen[str]
     port: int
+
+    def cpu_time(self) -> float:
+        """Return the seconds of CPU time it has spent so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2]
+        user, system = fields.split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     def get(self, path: str) -> bytes:
         """Return the body of an answer, which must be right."""

@@ -140,6 +140,7 @@ def test_a_class_named_like_a_builtin_one_is_shown_by_its_own_repr():
         "access_token",
         "api_key",
         "apikey",
+        "X-Api-Key",
         "private_key",
         "signing_key",
         "authorization",
