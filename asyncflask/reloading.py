@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any
@@ -95,7 +95,7 @@ class Watched:
             if os.path.isdir(folder)
         )
         own = {os.path.dirname(file) for file in map(_file_of, _modules()) if file}
-        own |= {app.root_path, *self.templates}
+        own |= {app.root_path, *(folder.rstrip(os.sep) for folder in self.templates)}
         self.folders = [f for f in sorted(own) if os.path.isdir(f)]
 
     def __call__(self, change: Any, path: str) -> bool:
@@ -103,11 +103,15 @@ class Watched:
         if path in self.extra:
             return True
 
-        parts = Path(path).parts
-        if any(part in _IGNORED or part.startswith(".") for part in parts[1:-1]):
+        if not path.endswith(".py") and not path.startswith(self.templates):
             return False
 
-        return path.endswith(".py") or path.startswith(self.templates)
+        return any(
+            not any(part in _IGNORED or part.startswith(".") for part in parts)
+            for folder in self.folders
+            if path.startswith(folder + os.sep)
+            for parts in [Path(path).relative_to(folder).parts[:-1]]
+        )
 
     def changes(self, seconds: float) -> Iterator[set[str]]:
         """Iterate for ever over the files that change; often over none."""
@@ -172,6 +176,14 @@ def _file_of(module: ModuleType) -> str | None:
 # ---------------------------------------------------------------------- the parent
 
 
+def _found(word: str) -> str:
+    """Return a word of the command line; the program by its whole path, so that
+    it is found from any folder."""
+    program = getattr(sys.modules["__main__"], "__file__", None)
+    is_program = word == sys.argv[0] and program is not None
+    return os.path.abspath(str(program)) if is_program else word
+
+
 class Child:
     """A process that serves."""
 
@@ -186,7 +198,7 @@ class Child:
         }
         try:
             self.process = subprocess.Popen(
-                [sys.executable, *sys.orig_argv[1:]],
+                [sys.executable, *map(_found, sys.orig_argv[1:])],
                 env=environ,
                 stderr=subprocess.PIPE,
                 pass_fds=(*numbers, lifeline),
@@ -221,9 +233,15 @@ class Child:
 class Supervisor:
     """Keeps a child running, always of the newest code, until it is told to stop."""
 
-    def __init__(self, sockets: list[socket.socket], watched: Watched) -> None:
+    def __init__(
+        self,
+        sockets: list[socket.socket],
+        watched: Watched,
+        trusted_hosts: Collection[str],
+    ) -> None:
         self._sockets = sockets
         self._watched = watched
+        self._trusted_hosts = trusted_hosts
         #: the signal that ends it all
         self._signal = 0
 
@@ -246,7 +264,10 @@ class Supervisor:
                     code = child.end(0)
                     if code == 0:
                         return 0
-                    notice, child = Notice(self._sockets, "".join(child.said)), None
+                    notice = Notice(
+                        self._sockets, "".join(child.said), self._trusted_hosts
+                    )
+                    child = None
                     print(" * It has failed; waiting for a change", flush=True)
         finally:
             if notice is not None:
@@ -281,8 +302,11 @@ def _end(child: Child | None, notice: Notice | None) -> None:
 class Notice:
     """Answers in place of a child that has failed, with the reason."""
 
-    def __init__(self, sockets: list[socket.socket], text: str) -> None:
+    def __init__(
+        self, sockets: list[socket.socket], text: str, trusted_hosts: Collection[str]
+    ) -> None:
         self._text = text
+        self._trusted_hosts = trusted_hosts
         config = uvicorn.Config(
             self._answer,
             interface="asgi3",
@@ -296,13 +320,15 @@ class Notice:
         self._thread.start()
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        from .debug.debugger import is_trusted, wants_html
         from .debug.page import render_notice
 
-        wants_html = any(
-            name == b"accept" and b"text/html" in value
-            for name, value in scope["headers"]
-        )
-        response = render_notice(self._text) if wants_html else _plain(self._text)
+        if not is_trusted(scope, self._trusted_hosts):
+            response = _plain("The application does not start; its terminal says why.")
+        elif wants_html(scope):
+            response = render_notice(self._text)
+        else:
+            response = _plain(self._text)
         start, body = response.on_wire(scope["method"])
         await send(start)
         await send({"type": "http.response.body", "body": body})

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import logging
 import os
 import socket
 import sys
+from asyncio import CancelledError
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +51,7 @@ def run(
             "app.run() starts an event loop, and one runs here already. Await"
             " uvicorn.Server(uvicorn.Config(app)).serve() instead."
         )
+    trusted = {*LOCAL, _bracketed(host).lower()}
     if use_debugger:
         os.environ.setdefault(ENVIRONMENT, new_credentials())
     if reloading.is_child() and use_reloader:
@@ -63,16 +66,17 @@ def run(
         options.setdefault("timeout_graceful_shutdown", GRACE)
         if use_reloader:
             watched = reloading.Watched(app, extra_files)
-            sys.exit(reloading.Supervisor(sockets, watched).run())
+            sys.exit(reloading.Supervisor(sockets, watched, trusted).run())
 
     if use_debugger:
-        app.asgi_app = Debugger(app, trusted_hosts={*LOCAL, _bracketed(host)})
+        app.asgi_app = Debugger(app, trusted_hosts=trusted)
     serve(app, sockets, options)
 
 
 def serve(app: Flask, sockets: list[socket.socket], options: dict[str, Any]) -> None:
     """Serve an application here."""
     config = uvicorn.Config(app, **options)
+    logging.getLogger("uvicorn.error").addFilter(is_news)
     try:
         Server(config).run(sockets=sockets or None)
     except KeyboardInterrupt:
@@ -80,6 +84,14 @@ def serve(app: Flask, sockets: list[socket.socket], options: dict[str, Any]) -> 
     finally:
         for listener in sockets:
             listener.close()
+
+
+def is_news(record: logging.LogRecord) -> bool:
+    """Say whether a log record is worth reading.
+
+    That a request was cut short by the end of the server is no failure of its own.
+    """
+    return record.exc_info is None or record.exc_info[0] is not CancelledError
 
 
 def listen(host: str, port: int, options: dict[str, Any]) -> list[socket.socket]:

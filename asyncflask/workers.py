@@ -137,6 +137,7 @@ class Errand:
             self.outcome.error = exc
         finally:
             self.outcome.is_there = True
+            self.cancel = bool  # it holds the function, and so all of the request
             self._desk.submit(None)
 
     def work(self, until: Callable[[], object]) -> None:

@@ -163,7 +163,7 @@ def measure_uploads(peers: list[str], sizes: list[int]) -> dict[str, list[float]
 
 
 def open_client(port: int) -> socket.socket:
-    """Ask for an endless response, and return the connection with its beginning."""
+    """Ask for an endless response; return the connection when it has begun."""
     client = socket.create_connection(("127.0.0.1", port), timeout=30)
     client.sendall(b"GET /idle HTTP/1.1\r\nHost: example.com\r\n\r\n")
     received = b""

@@ -1387,6 +1387,35 @@ def test_nothing_of_a_request_is_left_in_the_thread(kind):
     assert _request_ctx_stack.top is None
 
 
+@kinds
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_request_is_freed_when_it_is_over(kind, streamed):
+    app = Flask(__name__)
+    kept = []
+
+    def keep():
+        g.thing = threading.Event()
+        kept.append(weakref.ref(g.thing))
+
+    def view():
+        keep()
+        return request.path
+
+    def body():
+        keep()
+        yield request.path
+
+    app.add_url_rule("/", "view", made(kind, body if streamed else view))
+    gc.disable()
+    try:
+        for _ in range(5):
+            assert Answer(app).data == b"/"
+        alive = [thing() for thing in kept[:-1]]  # the loop may be at the last one
+    finally:
+        gc.enable()
+    assert alive == [None] * 4
+
+
 def failing(kind: str) -> tuple[Flask, list[Any]]:
     """An application that fails, and notes what its teardown functions get."""
     app, torn = Flask(__name__), []

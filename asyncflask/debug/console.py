@@ -16,7 +16,7 @@ import linecache
 import pprint
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import CodeType, FrameType
 from typing import Any, TextIO, cast
@@ -41,23 +41,28 @@ _ALWAYS = {
 }
 
 
-class Namespace(dict[str, Any]):
-    """The names of a frame: its locals, behind them its globals, and behind those
-    what everybody looks for.
+def names_of(frame: FrameType) -> dict[str, Any]:
+    """Return the names of a frame: its locals, behind them its globals, and behind
+    those what everybody looks for.
 
-    What is assigned stays here; the frame itself cannot be changed.
+    What is assigned stays there; the frame itself cannot be changed.
     """
+    return {
+        "__builtins__": builtins,
+        **_ALWAYS,
+        **frame.f_globals,
+        **frame.f_locals,
+    }
 
-    def __init__(self, frame: FrameType) -> None:
-        super().__init__(frame.f_locals)
-        self._globals = frame.f_globals
-        self.setdefault("__builtins__", builtins)
 
-    def __missing__(self, name: str) -> Any:
-        try:
-            return self._globals[name]
-        except KeyError:
-            return _ALWAYS[name]
+class Output(io.StringIO):
+    """Keeps what is printed, up to a bound."""
+
+    def write(self, text: str) -> int:
+        """Keep a text as far as there is room for it."""
+        room = 2 * MOST_OUTPUT - self.tell()
+        super().write(text[: max(room, 0)])
+        return len(text)
 
 
 class _Router:
@@ -70,6 +75,10 @@ class _Router:
         captured = _captured.get()
         return (self._stream if captured is None else captured).write(text)
 
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
@@ -81,7 +90,7 @@ def capturing() -> Iterator[io.StringIO]:
         stream = getattr(sys, name)
         if not isinstance(stream, _Router):
             setattr(sys, name, cast("TextIO", _Router(stream)))
-    output = io.StringIO()
+    output = Output()
     token = _captured.set(output)
     try:
         yield output
@@ -93,24 +102,32 @@ class Console:
     """An interpreter in one frame; what an input assigns, later ones see."""
 
     def __init__(self, frame: FrameType) -> None:
-        self._names = Namespace(frame)
-        self._count = 0
+        self._names = names_of(frame)
+        self._files: list[str] = []
 
     def compile(self, source: str) -> Input:
         """Return an input, ready to be run.
 
         :raises SyntaxError: when it is not Python.
         """
-        self._count += 1
-        file = f"<console {id(self):x}-{self._count}>"
+        file = f"<console {id(self):x}-{len(self._files)}>"
+        self._files.append(file)
         lines = source.splitlines(keepends=True)
         linecache.cache[file] = len(source), None, lines, file  # for its tracebacks
-        tree = ast.parse(source, file)
+        try:
+            tree = ast.parse(source, file)
+        except (RecursionError, MemoryError):
+            raise ValueError("It is nested too deep to be understood.") from None
         last = None
         if tree.body and isinstance(tree.body[-1], ast.Expr):
             last = ast.Expression(cast("ast.Expr", tree.body.pop()).value)
         codes = [_compiled(node, file) for node in (tree, last) if node is not None]
         return Input(codes, self._names, has_value=last is not None)
+
+    def forget(self) -> None:
+        """Let go of what was typed in."""
+        for file in self._files:
+            linecache.cache.pop(file, None)
 
 
 def _compiled(node: ast.Module | ast.Expression, file: str) -> CodeType:
@@ -125,7 +142,7 @@ class Input:
     """Something that was typed in: statements, and perhaps a last expression."""
 
     def __init__(
-        self, codes: list[CodeType], names: Namespace, has_value: bool
+        self, codes: list[CodeType], names: dict[str, Any], has_value: bool
     ) -> None:
         self._codes = codes
         self._names = names
@@ -158,7 +175,7 @@ class Input:
                     if code.co_flags & inspect.CO_COROUTINE:
                         value = await value
                 self._show(value, output)
-            except Exception:
+            except (Exception, SystemExit, KeyboardInterrupt):
                 output.write(_traceback())
         return _bounded(output.getvalue())
 
@@ -169,8 +186,11 @@ class Input:
 
 
 def _traceback() -> str:
+    """Return the traceback of what was typed in, and of nothing around it."""
     kind, exc, tb = sys.exc_info()
-    return "".join(traceback.format_exception(kind, exc, tb and tb.tb_next))
+    while tb is not None and not tb.tb_frame.f_code.co_filename.startswith("<console"):
+        tb = tb.tb_next
+    return "".join(traceback.format_exception(kind, exc, tb))
 
 
 def _bounded(text: str) -> str:

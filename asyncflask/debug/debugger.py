@@ -15,19 +15,21 @@ import hashlib
 import hmac
 import logging
 import os
+import re
 import secrets
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import partial
 from typing import Any
+from urllib.parse import unquote_plus
 
 from starlette.types import Message, Receive, Scope, Send
 
 from ..app import Flask
 from ..calling import Calling
 from ..context import request
-from ..environ import build_scope
-from ..exceptions import HTTPException
+from ..environ import ENVIRON, build_scope
+from ..exceptions import BadRequest, HTTPException
 from ..pipeline import WITNESS
 from ..target import Target, application_path
 from ..wrappers import Request, Response
@@ -35,7 +37,9 @@ from ..wsgi import say
 from .failures import Failure, Failures
 from .inspection import (
     Viewer,
+    is_secret,
     plain_traceback,
+    printable,
 )
 from .page import render_failure
 
@@ -50,7 +54,9 @@ UNLOCKED = 8 * 60 * 60
 COOKIE = "asyncflask_debugger"
 #: the variable that hands PIN and key on from the reloader to its children
 ENVIRONMENT = "ASYNCFLASK_DEBUGGER"
-LOCAL = ("localhost", "127.0.0.1", "[::1]")
+#: characters from which on the value of a cookie is no word of the language
+LONG = 12
+LOCAL = ("localhost", ".localhost", "127.0.0.1", "[::1]")
 
 _MANY = (
     "The console is off, because there is more than one worker process, and the next"
@@ -87,10 +93,13 @@ class Debugger:
         pin: str | None = None,
         trusted_hosts: Iterable[str] = LOCAL,
     ) -> None:
-        given, _, key = os.environ.get(ENVIRONMENT, new_credentials()).partition(":")
+        handed_on = os.environ.get(ENVIRONMENT, "")
+        if not re.fullmatch(r"[^:]+:[^:]+", handed_on):
+            handed_on = new_credentials()
+        given, _, key = handed_on.partition(":")
         #: what unlocks the console
         self.pin = pin or given
-        self.trusted_hosts = tuple(trusted_hosts)
+        self.trusted_hosts = tuple(host.lower() for host in trusted_hosts)
         self.failures = Failures()
         self._app = app
         self._asgi_app, self._wsgi_app = app.asgi_app, app.wsgi_app
@@ -112,7 +121,11 @@ class Debugger:
 
     async def _serve_asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not self._app.debug:
-            await self._asgi_app(scope, receive, send)
+            try:
+                await self._asgi_app(scope, receive, send)
+            finally:
+                if scope["type"] == "lifespan":
+                    self.failures.clear()
             return
 
         if application_path(scope).startswith(PREFIX):
@@ -131,12 +144,20 @@ class Debugger:
             await self._asgi_app({**scope, WITNESS: witness}, receive, watch)
         except Exception as exc:
             if not started:
-                failure = witness.failure(exc)
-                show = partial(self._show, failure, scope, _is_many_processes())
-                await _send(await failure.call(show), scope, send)
+                await _send(await self._shown(witness.failure(exc), scope), scope, send)
             raise
         finally:
             witness.forget(unless=self.failures)
+
+    async def _shown(self, failure: Failure, scope: Scope) -> Response:
+        show = partial(self._show, failure, scope, _is_many_processes())
+        try:
+            response: Response = await failure.call(show)
+        except Exception as exc:
+            logger.error("The debugger could not show a failure.", exc_info=exc)
+            return _text("The application failed; its terminal says how.\n", 500)
+
+        return response
 
     def _serve_wsgi(self, environ: dict[str, Any], start_response: Any) -> Any:
         scope = build_scope(environ)
@@ -152,10 +173,11 @@ class Debugger:
         except Exception as exc:
             logger.error("%s %s", scope["method"], scope["path"], exc_info=exc)
             failure = witness.failure(exc)
-            many = environ.get("wsgi.multiprocess", False) or _is_many_processes()
+            many = bool(environ.get("wsgi.multiprocess")) or _is_many_processes()
             response = failure.call_here(partial(self._show, failure, scope, many))
             start, body = response.on_wire(scope["method"])
-            say(start, partial(start_response, exc_info=sys.exc_info()))
+            failed = sys.exc_info()
+            say(start, lambda status, fields: start_response(status, fields, failed))
             return [body]
         finally:
             witness.forget(unless=self.failures)
@@ -164,14 +186,14 @@ class Debugger:
 
     def _show(self, failure: Failure, scope: Scope, many: bool) -> Response:
         """Return the page for a failure, or its traceback as text."""
-        if not self._is_trusted(scope):
+        if not is_trusted(scope, self.trusted_hosts):
             return _text(
                 "The application failed. The debugger does not show how, because this"
                 " host name is not one of its trusted_hosts.\n",
                 500,
             )
         viewer = Viewer(self._secrets(scope))
-        if b"text/html" not in _field(scope, b"accept"):
+        if not wants_html(scope):
             return _text(plain_traceback(failure.error, viewer), 500)
 
         self.failures.add(failure)
@@ -180,7 +202,7 @@ class Debugger:
             scope,
             viewer,
             self._secret,
-            is_pinned=hmac.compare_digest(_cookie(scope), self._proof),
+            is_pinned=self._is_unlocked(scope),
             console_off=_MANY if many else None,
         )
 
@@ -195,25 +217,19 @@ class Debugger:
             if name in (b"authorization", b"proxy-authorization"):
                 yield from (text, *text.split(None, 1)[1:])
             elif name == b"cookie":
-                yield from (part.partition("=")[2].strip() for part in text.split(";"))
+                values = (part.partition("=")[2].strip() for part in text.split(";"))
+                yield from (value for value in values if len(value) >= LONG)
+        for piece in scope["query_string"].decode("latin-1").split("&"):
+            name, _, value = piece.partition("=")
+            if is_secret(name):
+                yield from (value, unquote_plus(value))
         yield from (self.pin, self._secret, self._proof)
 
-    def _is_trusted(self, scope: Scope) -> bool:
-        try:
-            host = Target(scope).host
-        except HTTPException:
-            return False
-
-        name = (
-            host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
-        )
-        return any(
-            name.lower() == trusted
-            or (trusted.startswith(".") and name.lower().endswith(trusted))
-            for trusted in self.trusted_hosts
-        ) or name.lower().endswith(".localhost")
-
     # ------------------------------------------------------------------ the console
+
+    def _is_unlocked(self, scope: Scope) -> bool:
+        """Say whether the browser has shown the PIN."""
+        return _is_same(str(Request(scope).cookies.get(COOKIE, "")), self._proof)
 
     @property
     def _proof(self) -> str:
@@ -229,14 +245,18 @@ class Debugger:
         return own
 
     async def _guard(self) -> Response | None:
-        if not self._is_trusted(request.scope):
+        if not is_trusted(request.scope, self.trusted_hosts):
             return _text("This host name is not one of the trusted_hosts.", 403)
+
+        environ = request.scope.get(ENVIRON, {})
+        if environ.get("wsgi.multiprocess") or _is_many_processes():
+            return _text(_MANY, 409)
 
         if request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
             return _text("The console takes no requests from other sites.", 403)
 
         given = request.headers.get("x-debugger-secret", "")
-        if not hmac.compare_digest(given.encode(), self._secret.encode()):
+        if not _is_same(given, self._secret):
             return _text(
                 "This page is of another process, or of an earlier one that has been"
                 " reloaded. Ask for the page that failed once more.",
@@ -250,9 +270,7 @@ class Debugger:
                 f"{MOST_TRIES} wrong PINs have locked the console. Restart the server.",
                 429,
             )
-        given = "".join(filter(str.isdigit, str(request.get_json().get("pin"))))
-        expected = "".join(filter(str.isdigit, self.pin)) or self.pin
-        if not hmac.compare_digest(given.encode(), expected.encode()):
+        if not _is_same(_bare(_question().get("pin")), _bare(self.pin)):
             self._tries += 1
             logger.warning("A wrong PIN was given to the debugger's console.")
             return _text("That is not the PIN.", 403)
@@ -269,15 +287,15 @@ class Debugger:
         return response
 
     async def _run(self) -> Response:
-        if not hmac.compare_digest(_cookie(request.scope), self._proof):
+        if not self._is_unlocked(request.scope):
             return _text("The console is locked. Type in the PIN.", 401)
 
-        asked = request.get_json()
+        asked = _question()
         failure = self.failures.get(str(asked.get("failure")))
         number = asked.get("frame")
         if (
             failure is None
-            or not isinstance(number, int)
+            or type(number) is not int
             or not (0 <= number < len(failure.frames))
         ):
             return _text(
@@ -298,8 +316,9 @@ class Witness:
         self._failure: Failure | None = None
 
     def __call__(self, ctx: Calling, exc: BaseException) -> None:
-        self._ctx, self._context, self._error = ctx, ctx.context, exc
-        ctx.is_kept = True
+        if exc is not self._error:  # else an application inside has told already
+            self._ctx, self._context, self._error = ctx, ctx.context, exc
+            ctx.is_kept = True
 
     def failure(self, exc: BaseException) -> Failure:
         """Return an exception as a failure, with its request if that is known."""
@@ -307,6 +326,8 @@ class Witness:
             self._failure = Failure(exc, self._ctx, self._context)
         else:
             self._failure = Failure(exc)
+            if self._ctx is not None:
+                self._ctx.forget()
         return self._failure
 
     def forget(self, unless: Failures) -> None:
@@ -331,24 +352,56 @@ def _is_many_processes() -> bool:
         if name in ("--workers", "-w"):
             return (value or next(words, "")) not in ("", "0", "1")
 
+        if re.fullmatch(r"-w\d+", word):
+            return word not in ("-w0", "-w1")
+
     return False
 
 
-def _field(scope: Scope, name: bytes) -> bytes:
-    value: bytes
-    for known, value in scope["headers"]:
-        if known == name:
-            return value
+def is_trusted(scope: Scope, hosts: Collection[str]) -> bool:
+    """Say whether a request names a host that is trusted."""
+    try:
+        host = Target(scope).host
+    except HTTPException:
+        return False
 
-    return b""
+    name = re.sub(r":\d+$", "", host).lower()
+    return any(
+        name == trusted or (trusted.startswith(".") and name.endswith(trusted))
+        for trusted in hosts
+    )
 
 
-def _cookie(scope: Scope) -> str:
-    return str(Request(scope).cookies.get(COOKIE, ""))
+def wants_html(scope: Scope) -> bool:
+    """Say whether a client takes HTML."""
+    return any(k == b"accept" and b"text/html" in v for k, v in scope["headers"])
+
+
+def _question() -> dict[str, Any]:
+    """Return what the page asks.
+
+    :raises BadRequest: when it is no JSON object.
+    """
+    asked = request.get_json()
+    if not isinstance(asked, dict):
+        raise BadRequest("The body is not a JSON object.")
+
+    return asked
+
+
+def _bare(pin: object) -> str:
+    return re.sub(r"[\s-]", "", str(pin))
+
+
+def _is_same(given: str, expected: str) -> bool:
+    """Compare two texts in a time that does not tell where they differ."""
+    return hmac.compare_digest(
+        given.encode("utf-8", "backslashreplace"), expected.encode()
+    )
 
 
 def _text(text: str, status: int = 200) -> Response:
-    return Response(text, status, mimetype="text/plain")
+    return Response(printable(text), status, mimetype="text/plain")
 
 
 async def _send(response: Response, scope: Scope, send: Send) -> None:

@@ -100,6 +100,8 @@ class Failure:
 
     def forget(self) -> None:
         """Let go of everything, the threads included."""
+        for console in self._consoles.values():
+            console.forget()
         if self._own_worker is not None:
             self._own_worker.stop()
         if self.ctx is not None:

@@ -26,11 +26,15 @@ MOST_FRAMES = 100
 MOST_LOCALS = 80
 #: exceptions of a chain or group that are shown
 MOST_EXCEPTIONS = 30
+#: characters of a message that are shown
+MOST_TEXT = 20_000
+#: what a repr() or str() of the application's may raise
+RAISED = (Exception, SystemExit, KeyboardInterrupt, GeneratorExit)
 #: what stands for a secret
 MASK = "••••••"
 _SECRET = re.compile(
-    r"secret|passw|pwd|token|api_?key|private_?key|authori[sz]ation|credential|cookie"
-    r"|^session$|signature|csrf|^pin$",
+    r"secret|passw|pwd|token|api[-_]?key|private[-_]?key|authori[sz]ation|credential|cookie"
+    r"|^session$|signature|signing|csrf|^pin$",
     re.IGNORECASE,
 )
 _LIBRARIES = tuple(
@@ -43,6 +47,18 @@ _LIBRARIES = tuple(
         if path
     }
 )
+
+
+def _name(cls: type) -> str:
+    try:
+        return str(cls.__name__)
+    except RAISED:
+        return "something"
+
+
+def printable(text: str) -> str:
+    """Return a text that UTF-8 can say: lone surrogates are escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def is_secret(name: Any) -> bool:
@@ -67,6 +83,7 @@ class Viewer(reprlib.Repr):
         self.maxlong = 100
         self.maxlist = self.maxtuple = self.maxdict = self.maxset = 20
         self.maxfrozenset = self.maxdeque = self.maxarray = 20
+        self._left = MOST_TEXT
         self._secrets = sorted(
             {s for s in secrets if len(s) > 3}, key=len, reverse=True
         )
@@ -77,9 +94,10 @@ class Viewer(reprlib.Repr):
             return MASK
 
         try:
-            return self.mask(self.repr(value))
-        except Exception as exc:
-            return f"<{type(value).__name__}, whose repr() raised {type(exc).__name__}>"
+            self._left = MOST_TEXT
+            return printable(self.mask(self.repr(value)))
+        except RAISED as exc:
+            return f"<{_name(type(value))}, whose repr() raised {_name(type(exc))}>"
 
     def mask(self, text: str) -> str:
         """Return a text without the secrets that are known."""
@@ -106,6 +124,20 @@ class Viewer(reprlib.Repr):
             return f"({self.repr1(x[0], level - 1)}, {MASK})"
 
         return super().repr_tuple(x, level)
+
+    def repr1(self, x: Any, level: int) -> str:
+        """Show a value of any level, as long as there is room for it."""
+        if self._left <= 0:
+            return "…"
+
+        if isinstance(x, Mapping) and type(x) is not dict:
+            text = f"{type(x).__name__}({self.repr_dict(x, level)})"
+        elif type(x).__module__ in ("builtins", "collections", "array"):
+            text = super().repr1(x, level)
+        else:  # whatever its class is called
+            text = self.repr_instance(x, level)
+        self._left -= len(text)
+        return text
 
     def repr_instance(self, x: Any, level: int) -> str:
         """Show anything else by its own repr, cut in the middle if it is long."""
@@ -222,7 +254,7 @@ class Inspection:
         return Fault(
             type=_qualified(type(exc)),
             message=self._viewer.mask(_message(exc)),
-            notes=[self._viewer.mask(str(n)) for n in getattr(exc, "__notes__", ())],
+            notes=[self._viewer.mask(note) for note in _notes(exc)],
             frames=self._frames(exc),
             relation=relation,
             members=[self._chain(member) for member in members if self._left > 0],
@@ -233,7 +265,7 @@ class Inspection:
         if len(found) > MOST_FRAMES:
             found = found[: MOST_FRAMES // 2] + found[-MOST_FRAMES // 2 :]
         frames = [self._frame(frame, line, lasti) for frame, line, lasti in found]
-        if isinstance(exc, SyntaxError) and exc.filename and exc.lineno:
+        if isinstance(exc, SyntaxError) and isinstance(exc.lineno, int):
             frames.append(self._syntax(exc))
         return frames
 
@@ -252,11 +284,14 @@ class Inspection:
 
     def _syntax(self, exc: SyntaxError) -> Frame:
         file, number = str(exc.filename), exc.lineno or 0
-        lines = list(_lines(file, number, {}))
+        lines = _lines(file, number, {})
+        if not lines and isinstance(exc.text, str):
+            lines = [Line(number, exc.text.rstrip("\n"), True)]
+        start, end = exc.offset, exc.end_offset
         for line in lines:
-            if line.is_current and exc.offset:
-                line.start = max(exc.offset - 1, 0)
-                line.end = max((exc.end_offset or 0) - 1, line.start + 1)
+            if line.is_current and isinstance(start, int) and start > 0:
+                line.start = start - 1
+                line.end = max(end - 1 if isinstance(end, int) else 0, start)
         return Frame(-1, file, number, "<syntax>", is_own(file), lines, [])
 
     def _variables(self, frame: FrameType) -> list[tuple[str, str]]:
@@ -281,9 +316,23 @@ def _qualified(cls: type) -> str:
 
 def _message(exc: BaseException) -> str:
     try:
-        return str(exc)
-    except Exception as failure:
+        text = printable(str(exc))
+    except RAISED as failure:
         return f"<its str() raised {type(failure).__name__}>"
+    return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}…"
+
+
+def _notes(exc: BaseException) -> list[str]:
+    notes = getattr(exc, "__notes__", ())
+    if not isinstance(notes, list | tuple):
+        notes = [notes]
+    shown = []
+    for note in notes:
+        try:
+            shown.append(printable(str(note))[:MOST_TEXT])
+        except RAISED as failure:
+            shown.append(f"<its str() raised {type(failure).__name__}>")
+    return shown
 
 
 def _walk(tb: TracebackType | None) -> Iterator[tuple[FrameType, int, int]]:
@@ -332,8 +381,13 @@ def _marked(code: CodeType, lasti: int, line: Line) -> tuple[int, int]:
 
 def plain_traceback(exc: BaseException, viewer: Viewer) -> str:
     """Return the traceback as text, as the terminal shows it, secrets masked."""
-    lines = traceback.format_exception(type(exc), exc, exc.__traceback__)
-    return viewer.mask("".join(lines))
+    try:
+        lines = traceback.format_exception(type(exc), exc, exc.__traceback__)
+    except RAISED as failure:
+        lines = traceback.format_tb(exc.__traceback__)
+        lines.append(f"{type(exc).__name__}, whose text raised {failure!r}\n")
+    text = printable(viewer.mask("".join(lines)))
+    return text if len(text) <= 10 * MOST_TEXT else f"{text[: 10 * MOST_TEXT]}…\n"
 
 
 def versions() -> list[tuple[str, str]]:

@@ -3,13 +3,17 @@
   const { failure, secret, root } = document.body.dataset;
 
   async function ask(path, data) {
-    const response = await fetch(`${root}/__debugger__/${path}`, {
-      method: "POST",
-      credentials: "same-origin",
-      headers: { "Content-Type": "application/json", "X-Debugger-Secret": secret },
-      body: JSON.stringify(data),
-    });
-    return [response.status, await response.text()];
+    try {
+      const response = await fetch(`${root}/__debugger__/${path}`, {
+        method: "POST",
+        credentials: "same-origin",
+        headers: { "Content-Type": "application/json", "X-Debugger-Secret": secret },
+        body: JSON.stringify(data),
+      });
+      return [response.status, await response.text()];
+    } catch {
+      return [0, "The server does not answer. Is it running?"];
+    }
   }
 
   // ------------------------------------------------------------------ the PIN
@@ -71,12 +75,8 @@
       fit();
       show(source.replace(/^/gm, "... ").replace("... ", ">>> "), "typed");
       const answer = show("", "busy");
-      let [status, text] = [0, ""];
-      try {
-        [status, text] = await ask("console", { failure, frame: +console.dataset.frame, source });
-      } catch {
-        text = "The server does not answer. Is it running?";
-      }
+      const frame = +console.dataset.frame;
+      const [status, text] = await ask("console", { failure, frame, source });
       answer.className = status === 200 ? "output" : "output refused";
       answer.textContent = text;
       if (status === 401) unlocked = false;

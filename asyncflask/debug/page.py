@@ -29,6 +29,7 @@ from .inspection import (
     Viewer,
     is_secret,
     plain_traceback,
+    printable,
     versions,
 )
 
@@ -65,7 +66,7 @@ def render_failure(
         first=first,
         place=frames[-1] if frames else None,
         method=scope["method"],
-        url=viewer.mask(Target(scope).full_path.removesuffix("?")),
+        url=_url(scope, viewer),
         tables=list(_tables(failure, scope, viewer)),
         text=plain_traceback(failure.error, viewer),
         console_off=console_off,
@@ -82,7 +83,7 @@ def render_notice(text: str) -> Response:
 
 def _render(name: str, **values: Any) -> Response:
     nonce = secrets.token_urlsafe(16)
-    page = _environment().get_template(name).render(nonce=nonce, **values)
+    page = printable(_environment().get_template(name).render(nonce=nonce, **values))
     headers = {
         "Content-Security-Policy": _POLICY.format(nonce),
         "Cache-Control": "no-store",
@@ -103,6 +104,15 @@ def _environment() -> jinja2.Environment:
 
 
 # -------------------------------------------------------------- what it is made of
+
+
+def _url(scope: Scope, viewer: Viewer) -> str:
+    """Return path and query, less the values of secret arguments."""
+    target = Target(scope)
+    query = target.query_string.decode("latin-1")
+    pieces = (piece.partition("=") for piece in query.split("&"))
+    shown = (f"{k}{eq}{MASK if eq and is_secret(k) else v}" for k, eq, v in pieces)
+    return viewer.mask(f"{target.path}?{'&'.join(shown)}" if query else target.path)
 
 
 def _tables(
