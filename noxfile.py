@@ -34,9 +34,10 @@ def install(session: nox.Session, group: str) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run the tests."""
+    """Run the tests; those that start servers and browsers on one version only."""
     install(session, "test")
-    session.run("pytest", "tests", *session.posargs)
+    only = [] if session.python == PYTHONS[0] else ["-m", "not process"]
+    session.run("pytest", "tests", *only, *session.posargs)
 
 
 @nox.session(python=PYTHONS)
@@ -44,6 +45,13 @@ def examples(session: nox.Session) -> None:
     """Run the example applications' own tests."""
     install(session, "test")
     session.run("pytest", "examples", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure against the peers: ``nox -s bench -- inprocess --quick``."""
+    install(session, "bench")
+    session.run("python", "-m", "benchmarks", *session.posargs)
 
 
 @nox.session

@@ -21,7 +21,10 @@ playwright = pytest.importorskip("playwright.sync_api", reason="no playwright")
 expect = playwright.expect
 
 CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
+]
 
 PIN = "123-456-789"
 EVIL = "<script>document.title = 'run'</script>"

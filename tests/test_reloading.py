@@ -20,6 +20,8 @@ import pytest
 
 from asyncflask import Flask
 
+pytestmark = pytest.mark.process
+
 HTML = {"Accept": "text/html"}
 APPLICATION = """
 import os, time
@@ -304,17 +306,16 @@ def test_it_reloads_wherever_the_project_lies(run):
     program = run({"app.py": APPLICATION + RUN}, folder=".hidden/project")
     program.gives("one")
     program.change("app.py", "one", "another")
-    program.until(lambda: "reloading" in program.said, 5)
+    program.until(lambda: "changed, reloading" in program.said, 10)
     program.gives("another")
 
 
 def test_it_reloads_when_the_program_has_changed_its_folder(run):
     run_elsewhere = RUN.replace("    app", "    os.chdir('/')\n    app")
     program = run({"app.py": APPLICATION + run_elsewhere})
-    program.gives("one")
+    program.until(lambda: program.get().text == "one", 10)
     program.change("app.py", "one", "another")
-    program.wait_for("changed, reloading")
-    program.until(lambda: program.get().text == "another", 5)
+    program.gives("another")
 
 
 @pytest.mark.parametrize("is_there", [True, False])
@@ -418,6 +419,27 @@ def test_what_does_not_start_is_shown_until_it_is_mended(run, broken, error):
     program.gives("mended")
 
 
+def test_a_hook_that_fails_at_the_start_is_shown_without_colours(run):
+    hook = """
+@app.while_serving
+async def pool():
+    raise OSError("no database")
+    yield
+"""
+    program = run({"app.py": APPLICATION + RUN})
+    program.gives("one")
+    colored = RUN.replace("debug=True", "debug=True, use_colors=True")
+    program.change("app.py", RUN, hook + colored)
+    program.wait_for("It has failed; waiting for a change")
+    assert "\x1b[" in program.said
+    for headers in (HTML, {}):
+        text = program.get(headers=headers).text
+        assert "OSError: no database" in text
+        assert "\x1b" not in text
+    heading = program.get(headers=HTML).text.partition("<h1>")[2].partition("</h1>")[0]
+    assert "OSError: no database" in heading
+
+
 def test_what_does_not_start_is_not_shown_to_a_host_of_elsewhere(run):
     program = run({"app.py": APPLICATION + RUN})
     program.gives("one")
@@ -499,7 +521,7 @@ def test_a_child_does_not_outlive_its_parent(run):
     with keep_busy(program):
         program.process.kill()
         program.process.wait()
-        program.until(lambda: not is_running(child), 5)
+        program.until(lambda: not is_running(child))
     assert is_free(port)
 
 

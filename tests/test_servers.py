@@ -18,6 +18,8 @@ from typing import NamedTuple
 import httpx
 import pytest
 
+pytestmark = pytest.mark.process
+
 HERE = Path(__file__).parent
 FLASKR = HERE.parent / "examples" / "flaskr"
 BIN = Path(sys.executable).parent
