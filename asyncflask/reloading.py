@@ -10,6 +10,7 @@ and as a page for whoever asks, until the next change mends it.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -305,7 +306,7 @@ class Notice:
     def __init__(
         self, sockets: list[socket.socket], text: str, trusted_hosts: Collection[str]
     ) -> None:
-        self._text = text
+        self._text = re.sub(r"\x1b\[[0-9;]*m", "", text)  # colours of the terminal
         self._trusted_hosts = trusted_hosts
         config = uvicorn.Config(
             self._answer,

@@ -21,9 +21,11 @@ from typing import Any
 
 import httpx
 import pytest
+import trio
 
 from asyncflask import (
     Flask,
+    abort,
     g,
     render_template,
     render_template_string,
@@ -338,6 +340,14 @@ async def test_a_failure_anywhere_has_a_page_and_a_console(app, developer, place
 async def test_a_view_that_returns_nothing_has_a_page(app, developer):
     app.add_url_rule("/", "view", lambda: None)
     assert "'view' returned None" in (await developer.page()).seen
+
+
+async def test_an_http_error_is_no_failure(app, developer):
+    app.add_url_rule("/", "view", lambda: abort(403))
+    for path, status in (("/", 403), ("/nowhere", 404)):
+        got = await developer.get(path)
+        assert got.status_code == status
+        assert "__debugger__" not in got.text
 
 
 async def test_lines_of_a_template_are_frames(app, developer, tmp_path):
@@ -974,6 +984,35 @@ async def test_what_waits_runs_on_the_loop_of_the_server(app, on_asgi):
     assert await on_asgi.type(page, "loop is current_app.loop, _") != ""
     assert await on_asgi.type(page, "loop is current_app.loop") == "True\n"
     assert await on_asgi.type(page, "await asyncio.sleep(0, request.path)") == "'/'\n"
+
+
+async def test_what_a_request_can_do_it_can_do_still(app, developer):
+    fails(app)
+
+    @app.context_processor
+    async def processor():
+        return {"name": "anna"}
+
+    page = await developer.page()
+    await developer.type(page, "import asyncflask as a")
+    for source in (
+        "a.render_template_string('{{ name }}')",
+        "await a.render_template_string_async('{{ name }}')",
+        "current_app.test_client().get('/nowhere').status_code and 'anna'",
+    ):
+        assert await developer.type(page, source) == "'anna'\n"
+
+
+def test_it_works_on_trio(app):
+    async def main() -> None:
+        async with developing(app) as developer:
+            page = await developer.page()
+            assert await developer.type(page, "request.path") == "'/'\n"
+            await developer.type(page, "import trio")
+            assert await developer.type(page, "await trio.sleep(0); 5") == "5\n"
+
+    fails(app)
+    trio.run(main)
 
 
 async def test_names_belong_to_one_frame_of_one_failure(app, developer):

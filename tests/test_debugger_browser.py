@@ -19,6 +19,7 @@ from .server import served
 
 playwright = pytest.importorskip("playwright.sync_api", reason="no playwright")
 expect = playwright.expect
+expect.set_options(timeout=20_000)
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = [

@@ -74,11 +74,11 @@ def test_nothing_leaks_along_a_keep_alive_connection(loop, http):
 
 def test_workers_are_gone_when_the_server_has_stopped():
     app = Flask(__name__)
-    app.add_url_rule("/", "view", lambda: threading.current_thread().name)
+    app.add_url_rule("/", "view", lambda: str(threading.get_native_id()))
     with served(app) as url:
-        name = httpx.get(url).text
-        assert name in {thread.name for thread in threading.enumerate()}
-    assert name not in {thread.name for thread in threading.enumerate()}
+        number = int(httpx.get(url).text)
+        assert number in {thread.native_id for thread in threading.enumerate()}
+    assert number not in {thread.native_id for thread in threading.enumerate()}
 
 
 def test_an_unhandled_error_is_a_plain_500_sent_once(caplog):
@@ -191,6 +191,7 @@ def test_a_client_that_sends_all_first_still_sees_413(chunked):
     assert got.headers["connection"] == "close"
 
 
+@pytest.mark.process
 def test_200_connections_at_once_post_5000_requests():
     """One request in three writes; every write is there once, in its own name."""
     app = Flask(__name__)

@@ -8,9 +8,9 @@ from functools import partial
 from typing import Annotated, Any
 
 from litestar import Litestar, MediaType, Request, Response, get, post
-from litestar.contrib.jinja import JinjaTemplateEngine
 from litestar.enums import RequestEncodingType
 from litestar.params import Body
+from litestar.plugins.jinja import JinjaTemplateEngine
 from litestar.response import Stream, Template
 from litestar.static_files import create_static_files_router
 from litestar.template.config import TemplateConfig
