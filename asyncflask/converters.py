@@ -75,7 +75,9 @@ class BaseConverter:
 
     def to_url(self, value: Any) -> str:
         """Return the part of the URL for a value, percent-encoded."""
-        return quote(str(value), safe=_SEGMENT_SAFE)
+        text = str(value)
+        is_plain = text.isascii() and text.isalnum()
+        return text if is_plain else quote(text, safe=_SEGMENT_SAFE)
 
 
 class UnicodeConverter(BaseConverter):
@@ -240,6 +242,9 @@ class IntegerConverter(NumberConverter):
     def to_url(self, value: Any) -> str:
         """Return the number, filled up with zeros to its fixed length."""
         text = super().to_url(value)
+        if not self.fixed_digits:
+            return text
+
         return text.zfill(self.fixed_digits + text.startswith("-"))
 
 

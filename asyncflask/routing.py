@@ -588,6 +588,9 @@ class Map:
         except (ValueError, TypeError) as exc:
             raise BuildError(endpoint, given, method, self._rules, str(exc)) from exc
 
+        if given.keys() <= rule.arguments:
+            return domain, path
+
         query = [
             (name, item)
             for name, value in given.items()
@@ -601,6 +604,9 @@ class Map:
         self, endpoint: str, values: Mapping[str, Any], method: str | None
     ) -> Rule:
         rules = self._by_endpoint.get(endpoint, ())
+        if len(rules) == 1 and rules[0].suits(values, method):
+            return rules[0]
+
         best: Rule | None = None
         for rule in rules:
             if rule.suits(values, method) and _better(rule, best):
@@ -745,7 +751,8 @@ class MapAdapter:
         :raises BuildError: when no rule suits.
         """
         domain, path = self.map.build(endpoint, values or {}, method)
-        url = quote(self.target.script_root, safe=PATH_SAFE) + path
+        root = self.target.script_root
+        url = quote(root, safe=PATH_SAFE) + path if root else path
         if not force_external and domain == self.subdomain():
             return url
 

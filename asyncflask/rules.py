@@ -178,6 +178,8 @@ class Rule:
         #: every value that the view gets
         self.arguments = frozenset(names) | frozenset(self.defaults)
         self.names = tuple(v.name for v in self.parts if isinstance(v, Variable))
+        self._quoted_domain = _quoted(self.domain_parts)
+        self._quoted_path = _quoted(self.parts)
 
     def _part(self, map: Map, item: str | tuple[str, str, str]) -> Part:
         if isinstance(item, str):
@@ -227,17 +229,19 @@ class Rule:
 
     def suits(self, values: Mapping[str, Any], method: str | None) -> bool:
         """Say whether a URL for these values and this method can be built."""
-        if self.missing(values) or (method is not None and not self.allows(method)):
+        is_complete = self.arguments <= values.keys() or not self.missing(values)
+        if not is_complete or (method is not None and not self.allows(method)):
             return False
 
-        return all(
+        return not self.defaults or all(
             name not in values or values[name] == default
             for name, default in self.defaults.items()
         )
 
     def build(self, values: Mapping[str, Any]) -> tuple[str, str]:
         """Return subdomain and path for the values, percent-encoded."""
-        return _join(self.domain_parts, values), _join(self.parts, values)
+        domain = _join(self._quoted_domain, values) if self.domain_parts else ""
+        return domain, _join(self._quoted_path, values)
 
     def __repr__(self) -> str:
         methods = (
@@ -251,10 +255,15 @@ def _with_head(methods: Iterable[str]) -> frozenset[str]:
     return named | {"HEAD"} if "GET" in named else named
 
 
+def _quoted(parts: list[Part]) -> list[Part]:
+    return [
+        quote(part, safe=PATH_SAFE) if isinstance(part, str) else part for part in parts
+    ]
+
+
 def _join(parts: list[Part], values: Mapping[str, Any]) -> str:
-    return "".join(
-        quote(part, safe=PATH_SAFE)
-        if isinstance(part, str)
-        else part.converter.to_url(values[part.name])
+    texts = [
+        part if type(part) is str else part.converter.to_url(values[part.name])  # type: ignore[union-attr]
         for part in parts
-    )
+    ]
+    return "".join(texts)
