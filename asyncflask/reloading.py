@@ -235,26 +235,22 @@ class Supervisor:
     """Keeps a child running, always of the newest code, until it is told to stop."""
 
     def __init__(
-        self,
-        sockets: list[socket.socket],
-        watched: Watched,
-        trusted_hosts: Collection[str],
+        self, sockets: list[socket.socket], trusted_hosts: Collection[str]
     ) -> None:
         self._sockets = sockets
-        self._watched = watched
         self._trusted_hosts = trusted_hosts
         #: the signal that ends it all
         self._signal = 0
-
-    def run(self) -> int:
-        """Serve until Ctrl-C, SIGTERM or the child's own end; return the exit code."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._stop)
+
+    def run(self, watched: Watched) -> int:
+        """Serve until Ctrl-C, SIGTERM or the child's own end; return the exit code."""
         child: Child | None = Child(self._sockets)
         notice: Notice | None = None
         code = 0
         try:
-            for changed in self._watched.changes(0.1):
+            for changed in watched.changes(0.1):
                 if self._signal:
                     break
                 if changed:

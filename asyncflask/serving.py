@@ -62,11 +62,11 @@ def run(
         if use_reloader:
             reloading.check_that_it_can_reload()
         sockets = listen(host, port, options)
+        supervisor = reloading.Supervisor(sockets, trusted) if use_reloader else None
         announce(app, host, sockets, use_reloader, use_debugger)
         options.setdefault("timeout_graceful_shutdown", GRACE)
-        if use_reloader:
-            watched = reloading.Watched(app, extra_files)
-            sys.exit(reloading.Supervisor(sockets, watched, trusted).run())
+        if supervisor is not None:
+            sys.exit(supervisor.run(reloading.Watched(app, extra_files)))
 
     if use_debugger:
         app.asgi_app = Debugger(app, trusted_hosts=trusted)
@@ -91,7 +91,10 @@ def is_news(record: logging.LogRecord) -> bool:
 
     That a request was cut short by the end of the server is no failure of its own.
     """
-    return record.exc_info is None or record.exc_info[0] is not CancelledError
+    if record.exc_info is not None and record.exc_info[0] is CancelledError:
+        return False
+
+    return record.args != (0,)  # "Cancel 0 running task(s)", without any grace
 
 
 def listen(host: str, port: int, options: dict[str, Any]) -> list[socket.socket]:

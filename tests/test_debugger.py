@@ -393,6 +393,18 @@ def test_a_response_that_has_begun_is_broken_off():
         assert threads() <= before
 
 
+def test_who_asks_on_at_once_is_not_cut_off():
+    app = Flask(__name__)
+    app.debug = True
+    fails(app)
+    app.asgi_app = Debugger(app, pin=PIN)
+    with served(app) as url:
+        for _ in range(20):
+            with httpx.Client(base_url=url, headers={"Accept": "text/html"}) as client:
+                assert client.get("/").status_code == 500
+                assert client.post("/__debugger__/pin").status_code == 403
+
+
 async def test_what_middleware_raises_has_a_page_without_a_request(app):
     async def middleware(scope, receive, send):
         raise ValueError("by middleware")

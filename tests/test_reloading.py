@@ -513,6 +513,14 @@ def test_ctrl_c_reaches_both_and_is_no_error(run):
     assert "Traceback" not in program.said
 
 
+def test_ctrl_c_at_once_is_no_error(run):
+    for n in range(3):
+        program = run({"app.py": APPLICATION + RUN}, folder=str(n))
+        program.wait_for("Press CTRL")
+        assert program.end(signal.SIGINT) == 0
+        assert "Traceback" not in program.said
+
+
 def test_a_child_does_not_outlive_its_parent(run):
     program = run({"app.py": APPLICATION + RUN})
     child, port = program.child(), program.port
@@ -544,6 +552,7 @@ def test_the_first_lines_say_all_and_are_said_once(run):
         ],
     ):
         assert re.fullmatch(rf" \* {pattern}", line)
+    assert "ERROR" not in program.said
 
 
 def test_a_browser_stays_unlocked_over_a_reload(run):

@@ -58,11 +58,20 @@ def names_of(frame: FrameType) -> dict[str, Any]:
 class Output(io.StringIO):
     """Keeps what is printed, up to a bound."""
 
+    #: characters that there was no room for
+    lost = 0
+
     def write(self, text: str) -> int:
         """Keep a text as far as there is room for it."""
-        room = 2 * MOST_OUTPUT - self.tell()
-        super().write(text[: max(room, 0)])
+        room = max(MOST_OUTPUT - self.tell(), 0)
+        super().write(text[:room])
+        self.lost += max(len(text) - room, 0)
         return len(text)
+
+    def shown(self) -> str:
+        """Return it all, and say how much is missing."""
+        text = self.getvalue()
+        return f"{text}\n… and {self.lost} characters more" if self.lost else text
 
 
 class _Router:
@@ -84,7 +93,7 @@ class _Router:
 
 
 @contextmanager
-def capturing() -> Iterator[io.StringIO]:
+def capturing() -> Iterator[Output]:
     """Collect what is printed in this context, and in no other."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
@@ -163,7 +172,7 @@ class Input:
                 self._show(value, output)
             except BaseException:
                 output.write(_traceback())
-        return _bounded(output.getvalue())
+        return output.shown()
 
     async def run_async(self) -> str:
         """Run it here, awaiting what it awaits."""
@@ -177,7 +186,7 @@ class Input:
                 self._show(value, output)
             except (Exception, SystemExit, KeyboardInterrupt):
                 output.write(_traceback())
-        return _bounded(output.getvalue())
+        return output.shown()
 
     def _show(self, value: Any, output: io.StringIO) -> None:
         if self._has_value and value is not None:
@@ -191,10 +200,3 @@ def _traceback() -> str:
     while tb is not None and not tb.tb_frame.f_code.co_filename.startswith("<console"):
         tb = tb.tb_next
     return "".join(traceback.format_exception(kind, exc, tb))
-
-
-def _bounded(text: str) -> str:
-    if len(text) <= MOST_OUTPUT:
-        return text
-
-    return f"{text[:MOST_OUTPUT]}\n… and {len(text) - MOST_OUTPUT} characters more"

@@ -316,7 +316,7 @@ class Witness:
         self._failure: Failure | None = None
 
     def __call__(self, ctx: Calling, exc: BaseException) -> None:
-        if exc is not self._error:  # else an application inside has told already
+        if self._error is None:  # else an application inside has told already
             self._ctx, self._context, self._error = ctx, ctx.context, exc
             ctx.is_kept = True
 
@@ -405,6 +405,9 @@ def _text(text: str, status: int = 200) -> Response:
 
 
 async def _send(response: Response, scope: Scope, send: Send) -> None:
+    if scope.get("http_version", "1.1") < "2":
+        # The exception is raised on, and a server closes the connection for it.
+        response.headers["connection"] = "close"
     start, body = response.on_wire(scope["method"])
     await send(start)
     await send({"type": "http.response.body", "body": body})
