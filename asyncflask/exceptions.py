@@ -10,6 +10,7 @@ black-and-white page otherwise.
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from http import HTTPStatus
@@ -83,11 +84,7 @@ class HTTPException(Exception):
 
     def get_body(self) -> str:
         """Return the page: HTML, everything in it escaped."""
-        return _PAGE.format(
-            code=self.code,
-            name=escape(self.name),
-            description=escape(self.get_description()),
-        )
+        return _page(self.code, self.name, self.get_description())
 
     def get_headers(self) -> dict[str, str]:
         """Return the header fields that belong to the error itself."""
@@ -108,6 +105,12 @@ class HTTPException(Exception):
         return f"{self.code} {self.name}: {self.get_description()}"
 
 
+@functools.lru_cache(maxsize=64)
+def _page(code: int, name: str, description: str) -> str:
+    return _PAGE.format(code=code, name=escape(name), description=escape(description))
+
+
+@functools.lru_cache(maxsize=64)
 def _phrase(code: int) -> str:
     try:
         return HTTPStatus(code).phrase
@@ -115,6 +118,7 @@ def _phrase(code: int) -> str:
         return "Unknown Error"
 
 
+@functools.lru_cache(maxsize=64)
 def _standard_description(code: int) -> str:
     try:
         status = HTTPStatus(code)

@@ -428,7 +428,7 @@ class Response:
             self.response = response
         if status is not None:
             self.status = status
-        if headers is not None:
+        if headers:
             self._add_headers(headers, keep_type=mimetype is not None)
         if content_type is not None:
             self.headers["content-type"] = content_type
