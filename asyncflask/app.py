@@ -133,8 +133,19 @@ class Flask:
         self.template_context_processors: list[Callable[..., Any]] = [
             templating.default_context_processor
         ]
+        #: applications below a prefix; filled by :meth:`mount`
+        self.mounts: list[Mount] = []
+        #: called around the serving of each process; filled by
+        #: :meth:`while_serving`
+        self.while_serving_funcs: list[Callable[[], AsyncGenerator[Any]]] = []
         #: all rules: iterate over it, print it, add converters to it
         self.url_map = Map()
+        #: the rule of the static files; it stands in the map if they are served
+        self.static_rule = Rule("/")
+        self._route_static()
+        self._prepare_to_serve()
+
+    def _prepare_to_serve(self) -> None:
         #: the threads for plain callables
         self.workers = WorkerPool(lambda: self.worker_threads, "asyncflask-worker")
         #: whether each callable is plain or async, as far as known
@@ -145,18 +156,10 @@ class Flask:
         #: the WSGI application (PEP 3333); wrap it likewise:
         #: ``app.wsgi_app = Middleware(app.wsgi_app)``
         self.wsgi_app: Callable[..., Iterable[bytes]] = MethodType(wsgi.serve, self)
-        #: applications below a prefix; filled by :meth:`mount`
-        self.mounts: list[Mount] = []
-        #: called around the serving of each process; filled by
-        #: :meth:`while_serving`
-        self.while_serving_funcs: list[Callable[[], AsyncGenerator[Any]]] = []
         #: the lifespan under WSGI, if there is anything in it
         self.process_lifespan: ProcessLifespan | None = None
         #: what to call at each stage: the default, or what overrides it
         self.stages = Stages(self)
-        #: the rule of the static files; it stands in the map if they are served
-        self.static_rule = Rule("/")
-        self._route_static()
         self.__call__ = self._serve_asgi  # type: ignore[method-assign, assignment]
 
     def __setattr__(self, name: str, value: Any) -> None:

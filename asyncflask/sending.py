@@ -29,7 +29,6 @@ from .wrappers import AppBody, FileBody, Response, as_bytes
 FILE_CHUNK = 1 << 18
 #: after so many chunks, other tasks get their turn
 BREATH = 64
-_END: Any = object()
 
 
 async def send_response(ctx: Calling, receive: Receive, send: Send) -> None:

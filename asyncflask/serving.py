@@ -94,7 +94,8 @@ def is_news(record: logging.LogRecord) -> bool:
     if record.exc_info is not None and record.exc_info[0] is CancelledError:
         return False
 
-    return record.args != (0,)  # "Cancel 0 running task(s)", without any grace
+    # Without any grace, uvicorn says that it cancels even where nothing runs.
+    return not str(record.msg).startswith("Cancel") or record.args != (0,)
 
 
 def listen(host: str, port: int, options: dict[str, Any]) -> list[socket.socket]:

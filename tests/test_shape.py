@@ -71,6 +71,24 @@ def test_imports_only_go_down(path):
         assert not foreign & WAITING
 
 
+FUNCTIONS = ast.FunctionDef, ast.AsyncFunctionDef
+
+
+def length(function: ast.AST) -> int:
+    """Return the number of lines in the body of a function, less its docstring."""
+    has_docstring = ast.get_docstring(function) is not None
+    first = function.body[0]
+    before = first.end_lineno if has_docstring else first.lineno - 1
+    return function.end_lineno - before
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.stem)
+def test_no_function_is_longer_than_a_page(path):
+    nodes = ast.walk(ast.parse(path.read_text()))
+    functions = [node for node in nodes if isinstance(node, FUNCTIONS)]
+    assert [f.name for f in functions if length(f) > 40] == []
+
+
 def test_the_public_names_are_those_promised():
     promised = """
         Flask Request Response request session g current_app url_for flash

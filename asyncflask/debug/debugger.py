@@ -160,10 +160,10 @@ class Debugger:
         return response
 
     def _serve_wsgi(self, environ: dict[str, Any], start_response: Any) -> Any:
-        scope = build_scope(environ)
         if not self._app.debug:
             return self._wsgi_app(environ, start_response)
 
+        scope = build_scope(environ)
         if application_path(scope).startswith(PREFIX):
             return self._own(environ, start_response)
 
