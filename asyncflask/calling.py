@@ -46,6 +46,7 @@ from .loops import (
     wait_through,
 )
 from .pipeline import opening, teardown
+from .sessions import open_session
 from .workers import Call, Desk, Errand, Worker, adopt
 
 #: where a scope brings along the desk of the thread that plain code is to run in
@@ -292,7 +293,7 @@ class Calling(RequestContext):
         if self.app.stages.opens_sessions:
             return self.call_now(self.app.open_session, self.request)
 
-        return super().open_session()
+        return open_session(self.app, self.request)
 
     # ------------------------------------------------------------ the table
 

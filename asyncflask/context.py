@@ -15,9 +15,9 @@ import copy
 import operator
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
+from .lazy import cached_property
 from .routing import MapAdapter
 from .rules import Rule
 from .sessions import NullSession, open_session
@@ -136,7 +136,8 @@ class RequestContext:
         """The session; opened when it is first touched."""
         if not self.has_session:
             self.session = self.open_session()
-        return cast("Session", self._session)
+        session: Session = self._session
+        return session
 
     @session.setter
     def session(self, session: Any) -> None:
@@ -308,7 +309,10 @@ class _Proxy:
 
 def _forward(operation: Callable[..., Any]) -> Callable[..., Any]:
     def forwarded(self: _Proxy, *args: Any, **kwargs: Any) -> Any:
-        return operation(self._get_current_object(), *args, **kwargs)
+        ctx = _current.get()
+        if ctx is None:
+            ctx = current_context(self._name)
+        return operation(self._read(ctx), *args, **kwargs)
 
     return forwarded
 

@@ -7,49 +7,48 @@ header field is quoted in the value and refused everywhere else.
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 from datetime import date, datetime, timedelta
 
 from .dates import http_date, parse_http_date
 
-_ESCAPED = re.compile(r"\\([0-3][0-7]{2}|.)", re.DOTALL)
+_ESCAPED = re.compile(rb"\\([0-3][0-7]{2}|.)", re.DOTALL)
 #: RFC 6265, section 4.1.1: what a value may hold without quotes
 _PLAIN_VALUE = re.compile(r"[\w!#$%&'()*+\-./:<=>?@\[\]^`{|}~]*", re.ASCII)
 _NAME = re.compile(r"[\w!#$%&'*+\-.^`|~]+", re.ASCII)
 _ATTRIBUTE = re.compile(r"[^\x00-\x1f\x7f;,\\\"]*")
 
 
-def parse_cookies(field: str) -> list[tuple[str, str]]:
+def parse_cookies(field: bytes) -> list[tuple[str, str]]:
     """Return the cookies of a ``Cookie`` field, each name once, in order.
 
-    :param field: the value as a Latin-1 string, several fields joined by
-        ``"; "``; the values in it are read as UTF-8.
+    :param field: the value as it came, several fields joined by ``"; "``; it is
+        read as UTF-8.
     """
     cookies: dict[str, str] = {}
-    for pair in field.split(";"):
+    for pair in field.decode("utf-8", "replace").split(";"):
         name, equals, value = pair.partition("=")
-        name = _as_utf8(name.strip())
-        if equals and name:
-            cookies.setdefault(name, _as_utf8(_unquote(value.strip())))
+        name = name.strip(" \t")
+        if equals and name and name not in cookies:
+            value = value.strip(" \t")
+            cookies[name] = _unquote(value) if value[:1] == '"' else value
 
     return list(cookies.items())
 
 
-def _as_utf8(text: str) -> str:
-    return text.encode("latin-1").decode("utf-8", "replace")
-
-
 def _unquote(value: str) -> str:
-    if len(value) < 2 or not (value[0] == value[-1] == '"'):
+    if len(value) < 2 or value[-1] != '"':
         return value
 
-    return _ESCAPED.sub(_unescape, value[1:-1])
+    octets = _ESCAPED.sub(_unescape, value[1:-1].encode())
+    return octets.decode("utf-8", "replace")
 
 
-def _unescape(found: re.Match[str]) -> str:
+def _unescape(found: re.Match[bytes]) -> bytes:
     text = found[1]
-    return chr(int(text, 8)) if len(text) == 3 else text
+    return bytes((int(text, 8),)) if len(text) == 3 else text
 
 
 def _quote(value: str) -> str:
@@ -108,22 +107,30 @@ def dump_cookie(
         max_age = max_age.total_seconds()
     if expires is None and max_age is not None:
         expires = time.time() + max_age if max_age > 0 else 0
-    attributes = {
-        "Domain": domain,
-        "Expires": None if expires is None else http_date(expires),
-        "Max-Age": None if max_age is None else str(int(max_age)),
-        "Path": path,
-        "SameSite": _same_site(samesite),
-    }
-    parts = [f"{name}={_quote(value)}"]
-    for key, text in attributes.items():
-        if text is not None:
-            parts.append(f"{key}={_checked(key, text)}")
-    if secure:
-        parts.append("Secure")
-    if httponly:
-        parts.append("HttpOnly")
-    return "; ".join(parts)
+    cookie = f"{name}={_quote(value)}"
+    if expires is not None:
+        cookie += f"; Expires={_checked('Expires', http_date(expires))}"
+    if max_age is not None:
+        cookie += f"; Max-Age={int(max_age)}"
+    return cookie + _scope(domain, path, secure, httponly, samesite)
+
+
+@functools.lru_cache(maxsize=64)
+def _scope(
+    domain: str | None,
+    path: str | None,
+    secure: bool,
+    httponly: bool,
+    samesite: str | None,
+) -> str:
+    """Return the attributes that say where a cookie goes: few, and often the same."""
+    attributes = {"Domain": domain, "Path": path, "SameSite": _same_site(samesite)}
+    parts = [
+        f"; {key}={_checked(key, text)}"
+        for key, text in attributes.items()
+        if text is not None
+    ]
+    return "".join(parts) + "; Secure" * bool(secure) + "; HttpOnly" * bool(httponly)
 
 
 def _same_site(value: str | None) -> str | None:

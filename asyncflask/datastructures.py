@@ -9,6 +9,7 @@ a key, as Flask's does (Starlette's answers with the last).
 from __future__ import annotations
 
 import base64
+import functools
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -156,37 +157,66 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-def check_header(name: str, value: str) -> None:
-    """Refuse a header field that could split the response or confuse a peer.
+@functools.lru_cache(maxsize=256)
+def field_name(name: str) -> bytes:
+    """Return a name as ASGI sends it.
 
-    :raises ValueError: when the name is no token (RFC 9110, section 5.1), or
-        the value holds a line break, another control character, or a
-        character that is not in Latin-1 (section 5.5).
+    :raises ValueError: when it is no token (RFC 9110, section 5.1).
     """
     if not _TOKEN.fullmatch(name):
         raise ValueError(
             f"{name!r} is no header name: a name is made of letters, digits and"
             " !#$%&'*+-.^_`|~ only. Write it like 'X-Request-Id'."
         )
+    return name.lower().encode("ascii")
+
+
+def header_field(name: str, value: Any) -> tuple[bytes, bytes]:
+    """Return a header field as ASGI sends it.
+
+    :raises ValueError: when it could split the response or confuse a peer: the
+        name is no token, or the value holds a line break, another control
+        character, or a character that is not in Latin-1 (RFC 9110, section 5.5).
+    """
+    text = str(value)
+    if not (text.isascii() and text.isprintable()):
+        _check_value(name, text)
+    return field_name(name), text.encode("latin-1")
+
+
+def header_fields(
+    fields: Mapping[str, Any] | Iterable[tuple[str, Any]],
+) -> list[tuple[bytes, bytes]]:
+    """Return many fields as ASGI sends them; a list as value gives one for each item.
+
+    :raises ValueError: for one that :func:`header_field` refuses.
+    """
+    return [
+        header_field(name, item)
+        for name, value in (fields.items() if isinstance(fields, Mapping) else fields)
+        for item in (value if isinstance(value, list | tuple) else (value,))
+    ]
+
+
+def _check_value(name: str, value: str) -> None:
     if _CONTROL.search(value):
         raise ValueError(
             f"The value {value!r} for header {name!r} holds a control character,"
             " which could split the response. Remove line breaks or quote them."
         )
-    if not value.isascii():
-        try:
-            value.encode("latin-1")
-        except UnicodeEncodeError:
-            raise ValueError(
-                f"The value {value!r} for header {name!r} has characters outside"
-                " Latin-1. Percent-encode it with urllib.parse.quote first."
-            ) from None
+    try:
+        value.encode("latin-1")
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"The value {value!r} for header {name!r} has characters outside"
+            " Latin-1. Percent-encode it with urllib.parse.quote first."
+        ) from None
 
 
 class ResponseHeaders(MutableHeaders):
     """The header fields of a response: a mutable, case-blind multi-mapping.
 
-    Every way in checks name and value with :func:`check_header`, except ``raw``,
+    Every way in checks name and value with :func:`header_field`, except ``raw``,
     the list that ASGI sends, which is taken as it is.
     """
 
@@ -203,21 +233,17 @@ class ResponseHeaders(MutableHeaders):
         return ResponseHeaders(raw=self.raw[:])
 
     def __setitem__(self, key: str, value: Any) -> None:
-        value = str(value)
-        check_header(key, value)
-        super().__setitem__(key, value)
+        name, text = header_field(key, value)
+        super().__setitem__(name.decode("ascii"), text.decode("latin-1"))
 
     def setdefault(self, key: str, value: Any) -> str:
         """Set a field unless it is there, and return what stands there."""
-        value = str(value)
-        check_header(key, value)
-        return super().setdefault(key, value)
+        name, text = header_field(key, value)
+        return super().setdefault(name.decode("ascii"), text.decode("latin-1"))
 
     def append(self, key: str, value: Any) -> None:
         """Add a field without touching others of its name."""
-        value = str(value)
-        check_header(key, value)
-        super().append(key, value)
+        self.raw.append(header_field(key, value))
 
     add = append
 
@@ -240,10 +266,7 @@ class ResponseHeaders(MutableHeaders):
 
     def extend(self, fields: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> None:
         """Add many fields; a list as value adds one field for each item."""
-        pairs = fields.items() if isinstance(fields, Mapping) else fields
-        for key, value in pairs:
-            for item in value if isinstance(value, list | tuple) else [value]:
-                self.append(key, item)
+        self.raw.extend(header_fields(fields))
 
     def pop(self, key: str, default: Any = _MISSING) -> Any:
         """Remove a field and return its value.

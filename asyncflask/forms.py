@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import io
 import tempfile
-from functools import cached_property
 from typing import IO, Any, ClassVar, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -28,6 +27,7 @@ from multipart import (
 
 from .datastructures import FileStorage
 from .exceptions import BadRequest, RequestEntityTooLarge
+from .lazy import cached_property
 
 #: bytes of a file or a raw body that stay in memory
 SPOOL_SIZE = 1 << 20

@@ -540,13 +540,18 @@ async def process_response(ctx: Calling, response: Response) -> Response:
     app = ctx.app
     saved = None
     if ctx.has_session or app.stages.saves_sessions:
-        saved = await save_session(ctx, response)
+        rest = save_session(ctx, response)
+        if rest is not None:
+            await rest
+        saved = _state(ctx.session)
     for function in app.after_request_funcs:
         response = await ctx.call(function, (response,))
         if not isinstance(response, Response):
             raise TypeError(_not_returned(function, response))
     if ctx.has_session and _state(ctx.session) != saved:
-        await save_session(ctx, response)
+        rest = save_session(ctx, response)
+        if rest is not None:
+            await rest
     return response
 
 
@@ -557,14 +562,14 @@ def _not_returned(function: Callable[..., Any], value: Any) -> str:
     )
 
 
-async def save_session(ctx: Calling, response: Response) -> tuple[bool, int] | None:
-    """Save the session, and return the state that was saved."""
+def save_session(ctx: Calling, response: Response) -> Awaitable[Any] | None:
+    """Save the session; return what is left to be awaited, if anything is."""
     session = ctx.session
     if not ctx.app.stages.saves_sessions:
         default_save_session(ctx.app, session, response)
     elif not isinstance(session, NullSession):
-        await ctx.call(ctx.app.save_session, (session, response))
-    return _state(session)
+        return ctx.call(ctx.app.save_session, (session, response))
+    return None
 
 
 def _state(session: Any) -> tuple[bool, int] | None:

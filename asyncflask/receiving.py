@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextvars
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import anyio
@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope
 from .calling import Calling, within
 from .exceptions import ClientDisconnected, HTTPException
 from .forms import Body, Limits, UnreadBody
+from .lazy import cached_property
 from .pipeline import BODILESS, DRAIN, expected_body, limits_for
 
 #: bytes of a big body that are taken in between two trips to a thread

@@ -9,27 +9,19 @@ cannot be changed.
 
 from __future__ import annotations
 
-import base64
 import functools
-import hashlib
-import json
-import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from itsdangerous import BadData, TimestampSigner, URLSafeTimedSerializer
-from markupsafe import Markup
+from itsdangerous import BadData
 
-from .dates import http_date, parse_http_date
-from .json import default
+from .signing import Signer, TaggedJSON, signer
 
 if TYPE_CHECKING:
     from .app import Flask
     from .wrappers import Request, Response
 
-#: the salt that Flask signs sessions with
-SALT = "cookie-session"
 #: RFC 6265, section 6.1: browsers take cookies of at least this many bytes
 MAX_COOKIE_SIZE = 4093
 
@@ -148,128 +140,10 @@ for _name in (
     setattr(NullSession, _name, _refuser(_name))
 
 
-# --------------------------------------------------------------- tagged JSON
+# ---------------------------------------------------------- opening and saving
 
 
-def _tag(value: Any) -> Any:
-    """Return a value in a form that JSON can carry and :func:`_untag` restore."""
-    if value is None or isinstance(value, bool | int | float):
-        return value
-
-    if isinstance(value, dict):
-        tagged = {key: _tag(item) for key, item in value.items()}
-        if len(tagged) == 1 and next(iter(tagged)) in _UNTAG:
-            key = next(iter(tagged))
-            return {" di": {f"{key}__": tagged[key]}}
-        return tagged
-
-    if isinstance(value, list):
-        return [_tag(item) for item in value]
-
-    for tag, (types, encode, _) in _TAGS.items():
-        if isinstance(value, types):
-            return {tag: encode(value)}
-
-    if hasattr(value, "__html__"):
-        return {" m": str(value.__html__())}
-
-    if isinstance(value, str):
-        return value
-
-    try:
-        return _tag(default(value))
-    except TypeError:
-        raise TypeError(
-            f"The session cannot keep {value!r}, a {type(value).__name__}. It takes"
-            " what JSON has, and tuple, bytes, Markup, UUID and datetime; store an id."
-        ) from None
-
-
-def _untag(value: dict[str, Any]) -> Any:
-    """Undo :func:`_tag` for one object, innermost first."""
-    if len(value) != 1:
-        return value
-
-    tag, item = next(iter(value.items()))
-    decode = _UNTAG.get(tag)
-    return value if decode is None else decode(item)
-
-
-def _untag_dict(value: dict[str, Any]) -> dict[str, Any]:
-    key, item = next(iter(value.items()))
-    return {key[:-2]: item}
-
-
-#: each tag with the types it stands for, how they go in, and how they come out
-_TAGS: dict[str, tuple[Any, Callable[[Any], Any], Callable[[Any], Any]]] = {
-    " t": (tuple, lambda v: [_tag(item) for item in v], tuple),
-    " b": (bytes, lambda v: base64.b64encode(v).decode("ascii"), base64.b64decode),
-    " m": (Markup, lambda v: str(v.__html__()), Markup),
-    " u": (uuid.UUID, lambda v: v.hex, uuid.UUID),
-    " d": (datetime, http_date, parse_http_date),
-}
-_UNTAG = {tag: decode for tag, (_, _, decode) in _TAGS.items()}
-_UNTAG[" di"] = _untag_dict
-
-
-class TaggedJSON:
-    """Flask's JSON for sessions: a few more types, each under a tag."""
-
-    @staticmethod
-    def dumps(value: Any) -> str:
-        """Return the JSON text of a value.
-
-        :raises TypeError: for a type that has no tag.
-        """
-        return json.dumps(_tag(value), separators=(",", ":"), sort_keys=True)
-
-    @staticmethod
-    def loads(text: str | bytes) -> Any:
-        """Return the value of a JSON text."""
-        return json.loads(text, object_hook=_untag)
-
-
-# ------------------------------------------------------------------- signing
-
-
-class _Signer(TimestampSigner):
-    """A signer that derives each key once, not once for each cookie."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._derived: dict[str | bytes, bytes] = {}
-
-    def derive_key(self, secret_key: str | bytes | None = None) -> bytes:
-        key = self.secret_keys[-1] if secret_key is None else secret_key
-        derived = self._derived.get(key)
-        if derived is None:
-            derived = self._derived[key] = super().derive_key(key)
-        return derived
-
-
-class _Serializer(URLSafeTimedSerializer):
-    """Flask's serializer, with one signer for its whole life."""
-
-    @functools.cached_property
-    def _signer(self) -> Any:
-        return super().make_signer(self.salt)
-
-    def make_signer(self, salt: str | bytes | None = None) -> Any:
-        return self._signer
-
-
-@functools.lru_cache(maxsize=16)
-def _serializer(keys: tuple[str | bytes, ...]) -> _Serializer:
-    return _Serializer(
-        list(keys),  # type: ignore[arg-type]  # a list of both kinds is fine
-        salt=SALT,
-        serializer=TaggedJSON,
-        signer=_Signer,
-        signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha1},
-    )
-
-
-def serializer_for(app: Flask) -> _Serializer | None:
+def signer_for(app: Flask) -> Signer | None:
     """Return what signs an application's sessions; None without a secret key.
 
     The newest key signs; the fallbacks are accepted as well.
@@ -277,10 +151,7 @@ def serializer_for(app: Flask) -> _Serializer | None:
     if not app.secret_key:
         return None
 
-    return _serializer((*app.secret_key_fallbacks, app.secret_key))
-
-
-# ---------------------------------------------------------- opening and saving
+    return signer((app.secret_key, *reversed(app.secret_key_fallbacks)))
 
 
 def open_session(app: Flask, request: Request) -> Session | None:
@@ -289,8 +160,8 @@ def open_session(app: Flask, request: Request) -> Session | None:
     Empty if there is no cookie, or it is too old, altered, or not ours; None
     if the application has no secret key.
     """
-    serializer = serializer_for(app)
-    if serializer is None:
+    signer = signer_for(app)
+    if signer is None:
         return None
 
     cookie = request.cookies.get(app.session_cookie_name)
@@ -299,7 +170,7 @@ def open_session(app: Flask, request: Request) -> Session | None:
 
     lifetime = int(app.permanent_session_lifetime.total_seconds())
     try:
-        return Session(serializer.loads(cookie, max_age=lifetime))
+        return Session(signer.loads(cookie, lifetime))
     except (BadData, ValueError, TypeError):
         return Session(new=True)
 
@@ -344,11 +215,11 @@ def save_session(app: Flask, session: Session, response: Response) -> None:
 
 
 def _signed(app: Flask, session: Session) -> str:
-    serializer = serializer_for(app)
-    if serializer is None:
+    signer = signer_for(app)
+    if signer is None:
         raise RuntimeError("app.secret_key was taken away while a session was open")
 
-    value = str(serializer.dumps(dict(session)))
+    value = signer.dumps(dict.copy(session))
     if len(value) + len(app.session_cookie_name) + 1 > MAX_COOKIE_SIZE:
         raise ValueError(_too_long(session, len(value)))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import cached_property
 from urllib.parse import quote
 
 from starlette.datastructures import Headers
@@ -11,6 +10,7 @@ from starlette.types import Scope
 
 from .converters import PATH_SAFE
 from .exceptions import BadRequest
+from .lazy import cached_property
 
 #: RFC 3986, section 3.2.2 and RFC 9110, section 4.2: host and port, no more
 _HOST = re.compile(

@@ -20,7 +20,6 @@ from collections.abc import (
     MutableMapping,
 )
 from datetime import date, datetime, timedelta
-from functools import cached_property
 from http import HTTPStatus
 from typing import IO, TYPE_CHECKING, Any, ClassVar, NamedTuple
 from urllib.parse import parse_qsl
@@ -39,12 +38,14 @@ from .datastructures import (
     MultiDict,
     RequestHeaders,
     ResponseHeaders,
-    check_header,
+    header_field,
+    header_fields,
 )
 from .environ import build_environ
 from .exceptions import BadRequest, UnsupportedMediaType
 from .forms import Body, UnreadBody
 from .json import loads
+from .lazy import cached_property
 from .rules import Rule
 from .target import Target
 
@@ -210,8 +211,8 @@ class Request(Target):
     @cached_property
     def cookies(self) -> MultiDict[str]:
         """The cookies; the first of two of one name wins."""
-        fields = "; ".join(self.headers.getlist("cookie"))
-        return MultiDict(parse_cookies(fields) if fields else (), "cookies")
+        fields = [value for name, value in self.scope["headers"] if name == b"cookie"]
+        return MultiDict(parse_cookies(b"; ".join(fields)), "cookies")
 
     @property
     def content_type(self) -> str:
@@ -356,9 +357,7 @@ def _full_type(mimetype: str) -> str:
 
 @functools.lru_cache(maxsize=128)
 def _type_field(mimetype: str) -> tuple[bytes, bytes]:
-    value = _full_type(mimetype)
-    check_header("content-type", value)
-    return b"content-type", value.encode("latin-1")
+    return header_field("content-type", _full_type(mimetype))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -449,10 +448,10 @@ class Response:
         self, fields: Mapping[str, Any] | Iterable[tuple[str, Any]]
     ) -> None:
         """Add header fields, all of a name in place of those that are there."""
-        new = ResponseHeaders(fields)
-        for name in set(new.keys()):
-            del self.headers[name]
-        self.raw_headers.extend(new.raw)
+        new = header_fields(fields)
+        names = {name for name, _ in new}
+        kept = [field for field in self.raw_headers if field[0] not in names]
+        self.raw_headers[:] = kept + new
 
     # --------------------------------------------------------------- the body
 
@@ -587,11 +586,15 @@ class Response:
 
         They are added to ``Vary`` (RFC 9110, section 12.5.5), each once.
         """
-        present = self.headers.get("vary", "")
-        fields = [field.strip() for field in present.split(",") if field.strip()]
+        there = [value for name, value in self.raw_headers if name == b"vary"]
+        if not there:
+            self.raw_headers.append(header_field("vary", ", ".join(names)))
+            return
+
+        fields = [field.strip() for field in b",".join(there).decode().split(",")]
         known = {field.lower() for field in fields}
         fields += [name for name in names if name.lower() not in known]
-        self.headers["vary"] = ", ".join(fields)
+        self.replace_headers({"vary": ", ".join(filter(None, fields))})
 
     def set_cookie(
         self,

@@ -175,7 +175,7 @@ async def test_cookies_are_set_and_deleted(app: Flask, client):
         "GMT; Max-Age=3600; Path=/p; SameSite=Strict; Secure; HttpOnly"
     )
     assert second == (
-        "b=; Domain=d.org; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0; Path=/"
+        "b=; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0; Domain=d.org; Path=/"
     )
 
 

@@ -16,10 +16,10 @@ PACKAGE = Path(asyncflask.__file__).parent
 
 #: each module may import from the layers above its own in this list
 LAYERS = [
-    {"dates", "exceptions", "loops"},
+    {"dates", "exceptions", "lazy", "loops"},
     {"converters", "datastructures", "environ", "json", "workers"},
-    {"cookies", "forms", "rules", "sessions", "target"},
-    {"routing"},
+    {"cookies", "forms", "rules", "signing", "target"},
+    {"routing", "sessions"},
     {"context", "wrappers"},
     {"helpers", "lifespan", "mounting", "static"},
     {"pipeline", "templating"},
