@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from . import static
 from .calling import Calling
 from .exceptions import ClientDisconnected, HTTPException
+from .files import FileBody
 from .forms import Limits
 from .lifespan import serve_lifespan
 from .mounting import Hosted, Mount, as_file
@@ -31,6 +32,7 @@ from .pipeline import (
     report_failure,
     respond,
     teardown,
+    without_traceback,
 )
 from .receiving import announces_body, has_body, take_body, unread_body
 from .sending import close_chunks, send_response
@@ -152,16 +154,20 @@ async def step_aside(ctx: Calling, receive: Receive, send: Send) -> bool:
 
 
 async def is_static(ctx: Calling) -> bool:
-    """Read from the static folder, in a thread that the views do not use."""
+    """Answer from the static folder, if it has such a file."""
     app = ctx.app
     try:
-        ctx.response = await anyio.to_thread.run_sync(
-            static.respond, ctx.request, app.static_folder, app.response_class
-        )
+        response = static.respond(ctx.request, app.static_folder, app.response_class)
     except HTTPException as exc:
-        ctx.routing_exception = exc
+        ctx.routing_exception = without_traceback(exc)
         return False
 
+    ctx.response, body = response, response.body
+    if isinstance(body, FileBody) and body.length <= static.SMALL:
+        with body.file:
+            response.body = body.read_at_once()
+            if response.body is None:
+                response.body = await anyio.to_thread.run_sync(body.read)
     return True
 
 

@@ -241,7 +241,7 @@ class IntegerConverter(NumberConverter):
 
     def to_url(self, value: Any) -> str:
         """Return the number, filled up with zeros to its fixed length."""
-        text = super().to_url(value)
+        text = str(int(value))
         if not self.fixed_digits:
             return text
 

@@ -71,7 +71,7 @@ class HTTPException(Exception):
         #: the sentence that the page shows, not escaped
         self.description = description
         self.response = response
-        self.headers: dict[str, str] = dict(headers or ())
+        self.headers: dict[str, str] = dict(headers) if headers else {}
 
     @property
     def name(self) -> str:

@@ -182,7 +182,10 @@ def match(ctx: Calling) -> None:
     path = application_path(scope) if scope.get("root_path") else scope["path"]
     try:
         found = url_map.find(path, scope["method"]) or ctx.url_adapter.match_rule()
-    except Exception as exc:  # a converter's own error included
+    except HTTPException as exc:
+        ctx.routing_exception = without_traceback(exc)
+        return
+    except Exception as exc:  # a converter's own
         ctx.routing_exception = exc
         return
 
@@ -318,8 +321,20 @@ async def rescue(ctx: Calling, exc: Exception) -> Response:
     if not handled:
         raise exc
 
+    if isinstance(exc, HTTPException):
+        without_traceback(exc)
     made = ctx.app.stages.make_response(ctx.app, rv)
     return made if isinstance(made, Response) else await made
+
+
+def without_traceback(exc: HTTPException) -> HTTPException:
+    """Return an error that is an answer and no failure, less where it came from.
+
+    The frames in there hold the request, which may hold the error. Such rings
+    stay in memory until the garbage collector comes by, and 404s come in swarms.
+    """
+    exc.__traceback__ = exc.__context__ = None
+    return exc
 
 
 async def handle_exception(ctx: Calling, exc: Exception) -> tuple[bool, Any]:

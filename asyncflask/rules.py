@@ -178,8 +178,8 @@ class Rule:
         #: every value that the view gets
         self.arguments = frozenset(names) | frozenset(self.defaults)
         self.names = tuple(v.name for v in self.parts if isinstance(v, Variable))
-        self._quoted_domain = _quoted(self.domain_parts)
-        self._quoted_path = _quoted(self.parts)
+        self._domain_form = Form(self.domain_parts)
+        self._path_form = Form(self.parts)
 
     def _part(self, map: Map, item: str | tuple[str, str, str]) -> Part:
         if isinstance(item, str):
@@ -240,8 +240,8 @@ class Rule:
 
     def build(self, values: Mapping[str, Any]) -> tuple[str, str]:
         """Return subdomain and path for the values, percent-encoded."""
-        domain = _join(self._quoted_domain, values) if self.domain_parts else ""
-        return domain, _join(self._quoted_path, values)
+        domain = self._domain_form.fill(values) if self.domain_parts else ""
+        return domain, self._path_form.fill(values)
 
     def __repr__(self) -> str:
         methods = (
@@ -255,15 +255,24 @@ def _with_head(methods: Iterable[str]) -> frozenset[str]:
     return named | {"HEAD"} if "GET" in named else named
 
 
-def _quoted(parts: list[Part]) -> list[Part]:
-    return [
-        quote(part, safe=PATH_SAFE) if isinstance(part, str) else part for part in parts
-    ]
+class Form:
+    """The text of a rule, percent-encoded, with blanks for the values."""
 
+    def __init__(self, parts: list[Part]) -> None:
+        literal = [
+            quote(part, safe=PATH_SAFE).replace("%", "%%")
+            if isinstance(part, str)
+            else "%s"
+            for part in parts
+        ]
+        self._text = "".join(literal)
+        self._blanks = [
+            (part.name, part.converter.to_url)
+            for part in parts
+            if isinstance(part, Variable)
+        ]
 
-def _join(parts: list[Part], values: Mapping[str, Any]) -> str:
-    texts = [
-        part if type(part) is str else part.converter.to_url(values[part.name])  # type: ignore[union-attr]
-        for part in parts
-    ]
-    return "".join(texts)
+    def fill(self, values: Mapping[str, Any]) -> str:
+        """Return the text with the values, converted, in their places."""
+        texts = [to_url(values[name]) for name, to_url in self._blanks]
+        return self._text % tuple(texts)

@@ -20,10 +20,11 @@ from starlette.types import Message, Receive, Scope, Send
 
 from .calling import HANDOVER, Calling, within
 from .exceptions import ClientDisconnected
+from .files import FileBody, read_cached
 from .forms import UnreadBody
 from .loops import checkpoint, in_asyncio
 from .mounting import body_once_more, merged_start
-from .wrappers import AppBody, FileBody, Response, as_bytes
+from .wrappers import AppBody, Response, as_bytes
 
 #: bytes of a file that are read and sent at a time
 FILE_CHUNK = 1 << 18
@@ -155,7 +156,7 @@ def _each(body: Any) -> Iterator[Any]:
 
 
 class FileChunks:
-    """Reads a file in chunks, in threads that the views do not use.
+    """Reads a file in chunks: at once, or in threads that the views do not use.
 
     :raises RuntimeError: when the file has become shorter meanwhile.
     """
@@ -172,7 +173,9 @@ class FileChunks:
             raise StopAsyncIteration
 
         size = min(self._left, FILE_CHUNK)
-        chunk = await anyio.to_thread.run_sync(self._file.read, size)
+        chunk = read_cached(self._file, size)
+        if chunk is None:
+            chunk = await anyio.to_thread.run_sync(self._file.read, size)
         if not chunk:
             raise RuntimeError(
                 f"{self._file.name!r} lost {self._left} bytes while it was sent"

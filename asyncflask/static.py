@@ -5,20 +5,25 @@ answer to ``If-None-Match`` and ``If-Modified-Since`` (RFC 9110, section 13)
 is 304; to a single ``Range`` (section 14) it is 206. Several ranges at once
 are answered with the whole file, as section 14.2 allows: putting many small
 ones together is what attacks are made of.
+
+Looking a file up and opening it is done at once, also on the event loop, as
+servers such as nginx do it. Reading is left to the drivers.
 """
 
 from __future__ import annotations
 
+import functools
 import mimetypes
 import os
 import re
 import stat
-from dataclasses import dataclass
 from os.path import join, normpath
 
+from .datastructures import header_fields
 from .dates import http_date, parse_http_date
 from .exceptions import NotFound, RequestedRangeNotSatisfiable
-from .wrappers import FileBody, Request, Response
+from .files import FileBody
+from .wrappers import Request, Response
 
 #: seconds that browsers may use a file without asking; they ask each time
 _CACHE_CONTROL = "no-cache"
@@ -27,23 +32,34 @@ SMALL = 1 << 18
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
-@dataclass(frozen=True)
 class StaticFile:
-    """A file that may be served.
+    """A file that may be served, as it is now.
 
     :ivar path: where it is.
     :ivar size: its length in bytes.
     :ivar modified: when it was changed, in seconds since 1970.
+    :ivar etag: a name for this state of the file (RFC 9110, section 8.8.3).
+    :ivar fields: the header fields of its response.
     """
 
-    path: str
-    size: int
-    modified: float
+    def __init__(self, path: str, size: int, modified: float) -> None:
+        self.path = path
+        self.size = size
+        self.modified = modified
+        self.etag = f'"{int(modified * 1000):x}-{size:x}"'
+        self.last_modified = http_date(modified)
+        self.fields = header_fields(
+            {
+                "Content-Type": _type_of(path),
+                "Last-Modified": self.last_modified,
+                "ETag": self.etag,
+                "Cache-Control": _CACHE_CONTROL,
+                "Accept-Ranges": "bytes",
+            }
+        )
 
-    @property
-    def etag(self) -> str:
-        """A name for this state of the file (RFC 9110, section 8.8.3)."""
-        return f'"{int(self.modified * 1000):x}-{self.size:x}"'
+
+_described = functools.lru_cache(maxsize=512)(StaticFile)
 
 
 def find(folder: str, filename: str) -> StaticFile | None:
@@ -69,14 +85,13 @@ def find(folder: str, filename: str) -> StaticFile | None:
     if not stat.S_ISREG(status.st_mode) or filename.endswith("/"):
         return None
 
-    return StaticFile(path, status.st_size, status.st_mtime)
+    return _described(path, status.st_size, status.st_mtime)
 
 
 def respond(request: Request, folder: str, cls: type[Response]) -> Response:
     """Return the response for a static file: all of it, a part, or nothing new.
 
-    It reads, so it belongs in a thread. Small files are read here; of a big
-    one the response gets the open file.
+    The body is the open file, for the driver to read.
 
     :raises NotFound: when there is no such file.
     :raises RequestedRangeNotSatisfiable: when it has no such bytes.
@@ -85,42 +100,32 @@ def respond(request: Request, folder: str, cls: type[Response]) -> Response:
     if file is None:
         raise NotFound()
 
-    response = cls(content_type=_type_of(file.path))
-    response.headers.extend(
-        {
-            "Last-Modified": http_date(file.modified),
-            "ETag": file.etag,
-            "Cache-Control": _CACHE_CONTROL,
-            "Accept-Ranges": "bytes",
-        }
-    )
-    if _is_known(request, file):
+    response = cls()
+    response.raw_headers[:] = file.fields
+    asked = _conditions(request)
+    if asked and _is_known(asked, file):
         response.status_code = 304
-        del response.headers["content-type"]
         return response
 
-    start, length = _part(request, file)
-    if (start, length) != (0, file.size):
+    start, length = _part(asked, file) if "range" in asked else (0, file.size)
+    if length != file.size:
         response.status_code = 206
-        end = start + length - 1
-        response.headers["Content-Range"] = f"bytes {start}-{end}/{file.size}"
-    response.headers["Content-Length"] = str(length)
+        part = f"bytes {start}-{start + length - 1}/{file.size}"
+        response.raw_headers += header_fields({"Content-Range": part})
+    response.raw_headers.append((b"content-length", b"%d" % length))
     response.body = _open(file.path, start, length)
     return response
 
 
-def _open(path: str, start: int, length: int) -> bytes | FileBody:
+def _open(path: str, start: int, length: int) -> FileBody:
     try:
-        file = open(path, "rb")  # noqa: SIM115
+        file = open(path, "rb", buffering=0)  # noqa: SIM115
     except OSError:  # it has gone since, or may not be read
         raise NotFound() from None
 
-    file.seek(start)
-    if length > SMALL:
-        return FileBody(file, length)
-
-    with file:
-        return file.read(length)
+    if start:
+        file.seek(start)
+    return FileBody(file, length)
 
 
 def _type_of(path: str) -> str:
@@ -131,28 +136,39 @@ def _type_of(path: str) -> str:
     return f"{guessed}; charset=utf-8" if guessed.startswith("text/") else guessed
 
 
-def _is_known(request: Request, file: StaticFile) -> bool:
+_CONDITIONS = frozenset((b"if-none-match", b"if-modified-since", b"if-range", b"range"))
+
+
+def _conditions(request: Request) -> dict[str, str]:
+    """Return the fields of a request that ask for less than the file, by name."""
+    return {
+        name.decode("ascii"): value.decode("latin-1")
+        for name, value in reversed(request.scope["headers"])
+        if name in _CONDITIONS
+    }
+
+
+def _is_known(asked: dict[str, str], file: StaticFile) -> bool:
     """Say whether the client has this state of the file already."""
-    tags = request.headers.get("if-none-match")
+    tags = asked.get("if-none-match")
     if tags is not None:
         known = [tag.strip().removeprefix("W/") for tag in tags.split(",")]
         return "*" in known or file.etag in known
 
-    since = parse_http_date(request.headers.get("if-modified-since"))
+    since = parse_http_date(asked.get("if-modified-since"))
     return since is not None and int(file.modified) <= since.timestamp()
 
 
-def _part(request: Request, file: StaticFile) -> tuple[int, int]:
+def _part(asked: dict[str, str], file: StaticFile) -> tuple[int, int]:
     """Return first byte and length of what the client wants.
 
     :raises RequestedRangeNotSatisfiable: when it starts behind the end.
     """
     whole = 0, file.size
-    field = request.headers.get("range")
-    if field is None or not _range_applies(request, file):
+    if not _range_applies(asked, file):
         return whole
 
-    found = _RANGE.fullmatch(field.replace(" ", ""))
+    found = _RANGE.fullmatch(asked["range"].replace(" ", ""))
     if found is None or not (found[1] or found[2]):
         return whole
 
@@ -173,13 +189,13 @@ def _part(request: Request, file: StaticFile) -> tuple[int, int]:
     return start, end - start + 1
 
 
-def _range_applies(request: Request, file: StaticFile) -> bool:
+def _range_applies(asked: dict[str, str], file: StaticFile) -> bool:
     """Say whether ``If-Range`` (RFC 9110, section 13.1.5), if there, holds."""
-    condition = request.headers.get("if-range")
+    condition = asked.get("if-range")
     if condition is None:
         return True
 
     if condition.startswith('"'):
-        return bool(condition == file.etag)
+        return condition == file.etag
 
-    return bool(condition == http_date(file.modified))
+    return condition == file.last_modified

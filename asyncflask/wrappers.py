@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import io
-import os
 from collections.abc import (
     AsyncIterable,
     Callable,
@@ -21,8 +20,7 @@ from collections.abc import (
 )
 from datetime import date, datetime, timedelta
 from http import HTTPStatus
-from typing import IO, TYPE_CHECKING, Any, ClassVar, NamedTuple
-from urllib.parse import parse_qsl
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import starlette.responses
 from multipart import parse_options_header
@@ -43,7 +41,8 @@ from .datastructures import (
 )
 from .environ import build_environ
 from .exceptions import BadRequest, UnsupportedMediaType
-from .forms import Body, UnreadBody
+from .files import FileBody
+from .forms import Body, UnreadBody, parse_urlencoded
 from .json import loads
 from .lazy import cached_property
 from .rules import Rule
@@ -99,12 +98,7 @@ class Request(Target):
     @cached_property
     def args(self) -> MultiDict[str]:
         """The arguments in the query."""
-        pairs = parse_qsl(
-            self.query_string.decode("utf-8", "replace"),
-            keep_blank_values=True,
-            errors="replace",
-        )
-        return MultiDict(pairs, "query arguments")
+        return MultiDict(parse_urlencoded(self.query_string), "query arguments")
 
     # ---------------------------------------------------------------- the body
 
@@ -307,31 +301,6 @@ class Request(Target):
 
 
 # ----------------------------------------------------------------- responses
-
-
-class FileBody(NamedTuple):
-    """A body that is an open file, from where it stands.
-
-    :ivar file: the file; closed when it has been sent.
-    :ivar length: how many bytes to send.
-    """
-
-    file: IO[bytes]
-    length: int
-
-    @property
-    def is_whole(self) -> bool:
-        """True if the file ends where the body does."""
-        try:
-            size = os.fstat(self.file.fileno()).st_size
-        except OSError:  # it is none of the operating system's
-            return False
-
-        return self.file.tell() + self.length == size
-
-    def close(self) -> None:
-        """Close the file."""
-        self.file.close()
 
 
 class AppBody(NamedTuple):

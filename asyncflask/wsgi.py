@@ -23,6 +23,7 @@ from . import pipeline, static
 from .calling import OVER, Calling, Give
 from .environ import build_scope
 from .exceptions import BadRequest, HTTPException, LengthRequired
+from .files import FileBody
 from .forms import UnreadBody
 from .mounting import Mount, body_once_more, is_last, merged_start
 from .pipeline import (
@@ -33,8 +34,9 @@ from .pipeline import (
     report_failure,
     respond,
     teardown,
+    without_traceback,
 )
-from .wrappers import AppBody, FileBody, Response, as_bytes
+from .wrappers import AppBody, Response, as_bytes
 
 if TYPE_CHECKING:
     from .app import Flask
@@ -128,9 +130,12 @@ def step_aside(ctx: Calling) -> Mount | None:
             ctx.request, app.static_folder, app.response_class
         )
     except HTTPException as exc:
-        ctx.routing_exception = exc
+        ctx.routing_exception = without_traceback(exc)
         return find_mount(app, ctx.scope)
 
+    body = ctx.response.body
+    if isinstance(body, FileBody) and body.length <= static.SMALL:
+        ctx.response.body = body.read()
     return None
 
 

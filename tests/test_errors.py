@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import random
+import weakref
 
+import anyio
 import pytest
 import starlette.exceptions
 
 from asyncflask import Flask, HTTPException, Response, abort, request
+from asyncflask.context import _request_ctx_stack
 from asyncflask.exceptions import Forbidden, NotFound
 
 
@@ -299,3 +303,42 @@ async def test_a_stage_that_returns_nothing_is_named(driver):
 def test_errorhandler_wants_a_code_or_a_class():
     with pytest.raises(TypeError, match="neither a status code"):
         Flask(__name__).errorhandler("404")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nowhere", 404),
+        ("POST", "/folder/", 405),
+        ("GET", "/folder", 308),
+        ("GET", "/aborted", 403),
+        ("POST", "/limited", 413),
+        ("GET", "/static/nothing", 404),
+    ],
+)
+async def test_an_error_leaves_nothing_to_the_garbage_collector(
+    app: Flask, client, method, path, status
+):
+    contexts = []
+
+    @app.before_request
+    def note():
+        contexts.append(weakref.ref(_request_ctx_stack.top))
+
+    @app.route("/folder/", endpoint="folder")
+    @app.route("/limited", endpoint="limited", methods=["POST"], max_content_length=1)
+    def view():
+        return "x"
+
+    app.route("/aborted")(lambda: abort(403))
+    await client.open("/nowhere")
+    gc.collect()
+    gc.disable()
+    try:
+        got = await client.open(path, method=method, data=b"12")
+        assert got.status_code == status
+        with anyio.fail_after(10):  # a worker may be just about to let go of it
+            while any(ctx() for ctx in contexts[1:]):
+                await anyio.sleep(0)
+    finally:
+        gc.enable()

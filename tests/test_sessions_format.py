@@ -304,8 +304,8 @@ def test_an_emptied_session_is_deleted_with_its_own_flags():
         session_cookie_secure=True,
         session_cookie_samesite="Strict",
     ) == [
-        "session=; Domain=example.com; Expires=Thu, 01 Jan 1970 00:00:00 GMT;"
-        " Max-Age=0; Path=/x; SameSite=Strict; Secure; HttpOnly"
+        "session=; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0;"
+        " Domain=example.com; Path=/x; SameSite=Strict; Secure; HttpOnly"
     ]
 
 

@@ -16,7 +16,7 @@ PACKAGE = Path(asyncflask.__file__).parent
 
 #: each module may import from the layers above its own in this list
 LAYERS = [
-    {"dates", "exceptions", "lazy", "loops"},
+    {"dates", "exceptions", "files", "lazy", "loops"},
     {"converters", "datastructures", "environ", "json", "workers"},
     {"cookies", "forms", "rules", "signing", "target"},
     {"routing", "sessions"},

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 
 import pytest
 
 from asyncflask import Flask, request, url_for
+from asyncflask.files import FileBody, read_cached
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux can tell")
 
 
 @pytest.fixture
@@ -167,3 +172,55 @@ async def test_a_rule_below_the_static_path_is_more_specific(app, client, folder
 
     assert (await client.get("/static/special")).text == "/static/special"
     assert (await client.get("/static/style.css")).text == "0123456789"
+
+
+# ------------------------------------------------------------ reading at once
+
+
+def forget(path) -> None:
+    """Have the system forget what it keeps of a file in memory."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+@linux
+def test_what_is_in_memory_is_read_at_once(tmp_path):
+    (tmp_path / "x").write_bytes(b"0123456789")
+    with open(tmp_path / "x", "rb", buffering=0) as file:
+        assert read_cached(file, 4) == b"0123"
+        assert file.read(2) == b"45"
+        assert FileBody(file, 3).read_at_once() == b"678"
+        assert read_cached(file, 4) == b"9"
+        assert read_cached(file, 4) == b""
+
+
+@linux
+async def test_a_file_that_is_only_on_the_disk_is_served_as_well(client, folder):
+    for name, size in ("small", 10_000), ("big", 1_000_000):
+        content = os.urandom(size)
+        (folder / name).write_bytes(content)
+        forget(folder / name)
+        assert (await client.get(f"/static/{name}")).data == content
+
+
+@linux
+def test_where_nobody_can_tell_nothing_is_read(tmp_path):
+    (tmp_path / "x").write_bytes(b"0123456789")
+    with open("/proc/version", "rb", buffering=0) as file:
+        assert read_cached(file, 4) is None
+        assert FileBody(file, 4).read_at_once() is None
+        assert len(FileBody(file, 4).read()) == 4
+    with open(tmp_path / "x", "rb") as file:
+        assert read_cached(file, 4) is None
+        assert file.tell() == 0
+    assert read_cached(io.BytesIO(b"x"), 1) is None
+
+
+@linux
+def test_a_file_that_is_in_memory_in_part_is_left_where_it_was(tmp_path):
+    (tmp_path / "x").write_bytes(b"0123456789")
+    with open(tmp_path / "x", "rb", buffering=0) as file:
+        file.seek(4)
+        assert FileBody(file, 100).read_at_once() is None
+        assert file.tell() == 4
