@@ -121,14 +121,12 @@ class KindTable(dict[Callable[..., Any], Kind]):
 class _Move:
     """What a request's coroutine awaits to be carried on elsewhere."""
 
-    def __await__(self) -> Generator[_Move, None, None]:
-        yield self
+    def __await__(self) -> Iterator[_Move]:
+        return iter((self,))
 
 
 TO_THREAD = _Move()
 TO_LOOP = _Move()
-#: :attr:`Calling.chunk` is there, to be sent before the coroutine goes on
-HANDOVER = _Move()
 
 
 @types.coroutine
@@ -271,10 +269,6 @@ class Calling(RequestContext):
     kept_worker: Worker | None = None
     #: True once the response is left to who sends it, who ends the request too
     is_streaming = False
-    #: what a streamed body has just given
-    chunk: Any = None
-    #: True while a body is paused that goes on in the worker
-    _paused_in_thread = False
     #: where plain callables run, once one has been called
     desk: Desk | None = None
     _worker: Worker | None = None
@@ -376,36 +370,19 @@ class Calling(RequestContext):
         yielded = self.context.run(next, steps, _DONE)  # type: ignore[union-attr]
         return None if yielded is _DONE else self._carry_on(coroutine, yielded)
 
-    def advance(self, coroutine: Coroutine[Any, Any, None]) -> bool | Awaitable[bool]:
-        """Carry a coroutine on to where it next hands something over.
-
-        False when it is at its end; if that takes waiting, what is to be awaited.
-        """
-        if self._paused_in_thread:
-            return self._carry_on(coroutine, TO_THREAD)
-
-        steps = coroutine.__await__()
-        yielded = self.context.run(next, steps, _DONE)  # type: ignore[union-attr]
-        if yielded is HANDOVER:
-            return True
-
-        return yielded is not _DONE and self._carry_on(coroutine, yielded)
-
     @types.coroutine
     def _carry_on(
         self, coroutine: Coroutine[Any, Any, None], yielded: Any
-    ) -> Generator[Any, Any, bool]:
-        """Carry a coroutine to its end (False), or to a handover (True)."""
+    ) -> Generator[Any, Any, None]:
+        """Carry a coroutine to its end."""
         run: Callable[..., Any] = self.context.run  # type: ignore[union-attr]
-        self._paused_in_thread = False
         while True:
             step, value = coroutine.send, None
             try:
                 if yielded is TO_THREAD:
                     visit = yield from self._visit(run, coroutine).__await__()
                     if visit.yielded is not TO_LOOP:
-                        self._paused_in_thread = visit.yielded is HANDOVER
-                        return self._paused_in_thread
+                        return
                 else:
                     value = yield yielded
             except GeneratorExit:
@@ -418,9 +395,7 @@ class Calling(RequestContext):
             try:
                 yielded = run(step, value)
             except StopIteration:
-                return False
-            if yielded is HANDOVER:
-                return True
+                return
 
     async def _visit(
         self, run: Callable[..., Any], coroutine: Coroutine[Any, Any, Any]

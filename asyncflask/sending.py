@@ -1,9 +1,9 @@
 """Sending a response through an ASGI server.
 
 While it streams, somebody listens for the client's farewell, so that a body
-which waits for something ends when nobody wants it any more. The server's own
-``send`` is awaited outside of the request's context, because a server may
-start its work for the *next* request from in there.
+which waits for something ends when nobody wants it any more. What ends the
+response is sent outside of the request's context, because a server may start
+its work for the *next* request from in there.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
-from functools import partial
 from typing import Any
 
 import anyio
 import anyio.to_thread
 from starlette.types import Message, Receive, Scope, Send
 
-from .calling import HANDOVER, Calling, within
+from .calling import Calling, within
 from .exceptions import ClientDisconnected
 from .files import FileBody, read_cached
 from .forms import UnreadBody
@@ -30,6 +29,7 @@ from .wrappers import AppBody, Response, as_bytes
 FILE_CHUNK = 1 << 18
 #: after so many chunks, other tasks get their turn
 BREATH = 64
+_END: Any = object()
 
 
 async def send_response(ctx: Calling, receive: Receive, send: Send) -> None:
@@ -50,8 +50,10 @@ async def send_response(ctx: Calling, receive: Receive, send: Send) -> None:
     try:
         await send(start)
         if body is response.body:
-            sending = partial(send_chunks, ctx, chunks, send)
-            await while_connected(sending, farewell(ctx, receive))
+            await while_connected(
+                lambda: ctx.carry(send_chunks(ctx, chunks, send)),
+                farewell(ctx, receive),
+            )
     finally:
         with anyio.CancelScope(shield=True):
             await ctx.carry(close_chunks(ctx, chunks))
@@ -191,36 +193,41 @@ class FileChunks:
 async def send_chunks(
     ctx: Calling, chunks: AsyncIterator[Any] | Iterator[Any], send: Send
 ) -> None:
-    """Send every chunk as it comes.
+    """Send every chunk as it comes, but for the message that ends the response.
 
     A body that waits for nothing would keep the loop to itself, for ever once a
     server drops what is sent to a client that has left; so we let others in.
     """
-    giving = give_chunks(ctx, chunks)
+    if not isinstance(chunks, AsyncIterator):
+        chunks = PlainChunks(ctx, chunks)
     count = 0
-    try:
-        while (more := ctx.advance(giving)) is True or (more and await more):
-            chunk = ctx.chunk
-            if type(chunk) is not bytes:
-                chunk = as_bytes(chunk)
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            count += 1
-            if not count % BREATH:
-                await checkpoint()
-    finally:
-        giving.close()
+    async for chunk in chunks:
+        if type(chunk) is not bytes:
+            chunk = as_bytes(chunk)
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        count += 1
+        if not count % BREATH:
+            await checkpoint()
 
 
-async def give_chunks(ctx: Calling, chunks: AsyncIterator[Any] | Iterator[Any]) -> None:
-    """Hand over each chunk of a body; a plain one stays in the worker meanwhile."""
-    if isinstance(chunks, AsyncIterator):
-        async for ctx.chunk in chunks:
-            await HANDOVER
-        return
+class PlainChunks:
+    """Iterates over a plain body in the request's worker."""
 
-    await ctx.to_thread()
-    for ctx.chunk in chunks:
-        await HANDOVER
+    def __init__(self, ctx: Calling, chunks: Iterator[Any]) -> None:
+        self._ctx = ctx
+        self._chunks = chunks
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        await self._ctx.to_thread()
+        chunk = next(self._chunks, _END)
+        await self._ctx.to_loop()
+        if chunk is _END:
+            raise StopAsyncIteration
+
+        return chunk
 
 
 async def close_chunks(ctx: Calling, chunks: Any) -> None:
