@@ -24,7 +24,7 @@ from .lazy import cached_property
 from .pipeline import BODILESS, DRAIN, expected_body, limits_for
 
 #: bytes of a big body that are taken in between two trips to a thread
-FEED_CHUNK = 1 << 18
+FEED_CHUNK = 1 << 20
 _ANNOUNCING = frozenset((b"content-length", b"transfer-encoding"))
 _END: Any = object()
 
