@@ -102,6 +102,28 @@ async def test_H10_query_is_kept_byte_for_byte_in_a_slash_redirect(app, client, 
     assert (await client.get(got.headers["location"])).text == query
 
 
+@pytest.mark.parametrize(
+    ("query", "kept"),
+    [
+        (b"x=\xff\xe9", b"x=\xff\xe9"),
+        (b"x=\r\nSet-Cookie: a=b", b"x=%0D%0ASet-Cookie: a=b"),
+        (b"x=\x0c", b"x=%0C"),
+        (b"x=\x7f\x00\t", b"x=%7F%00%09"),
+    ],
+)
+def test_H10_what_a_field_cannot_hold_is_encoded(protocol, query, kept):
+    """waitress, uWSGI and wsgiref let control characters through."""
+    app = Flask(__name__)
+    app.add_url_rule("/a/", "view", lambda: "")
+    app.add_url_rule("/n/", "n", defaults={"n": 1})
+    app.add_url_rule("/n/<int:n>", "n")
+    app.add_url_rule("/old", "old", redirect_to="/a/")
+    for path, target in (("/a", "/a/"), ("/n/1", "/n/"), ("/old", "/a/")):
+        got = ask(app, protocol, path, query)
+        assert got.status_code == 308
+        assert got.location == f"{target}?{kept.decode('latin-1')}"
+
+
 async def test_H10_the_redirect_of_a_head_request_keeps_it_too(app, client):
     app.add_url_rule("/a/", "view", lambda: "")
     got = await client.head("/a?x=%2F")
