@@ -764,7 +764,7 @@ class MapAdapter:
         """
         domain, path = self.map.build(endpoint, values or {}, method)
         root = self.target.script_root
-        url = quote(root, safe=PATH_SAFE) + path if root else path
+        url = _on_this_host(quote(root, safe=PATH_SAFE) + path if root else path)
         if not force_external and domain == self.subdomain():
             return url
 

@@ -78,6 +78,23 @@ def test_H8_the_redirect_to_the_slash_stays_on_this_host(protocol, rule, root):
         assert got.location is None or not leaves(got.location), path
 
 
+@pytest.mark.parametrize("rule", [*RULES, "/<path:p>", "/<path:p>/edit"])
+@pytest.mark.parametrize("root", ["", "/app"])
+def test_H8_a_built_url_stays_on_this_host(rule, root):
+    """The same fault by another door: redirect(url_for("page", p=what_a_user_said))."""
+    app = Flask(__name__)
+    app.add_url_rule(rule, "page")
+    (names,) = [rule.names for rule in app.url_map.iter_rules("page")]
+    with app.test_request_context(base_url=f"http://localhost{root}"):
+        for value in FOREIGN:
+            values = {"p": value, "x": "", "y": value, "z": value}
+            values = {name: values[name] for name in names}
+            url = url_for("page", **values)
+            assert not leaves(url), url
+            assert url_for("page", _external=True, **values) == f"http://localhost{url}"
+            assert url.startswith(f"{root}/")
+
+
 @pytest.mark.parametrize("path", ["/list/1", "//evil.com/1", "///1", "/\\evil.com/1"])
 def test_H8_the_redirect_to_a_default_stays_on_this_host(protocol, path):
     app = Flask(__name__)
