@@ -92,11 +92,8 @@ class Target:
             (RFC 9110, section 7.2).
         """
         host = Headers(scope=self.scope).get("host")
-        if host is None:
-            name, port = self.scope.get("server") or ("localhost", None)
-            host = f"[{name}]" if ":" in name else name
-            if port:
-                host = f"{host}:{port}"
+        if not host:  # some servers make up an empty one
+            host = _address(self.scope)
         found = _HOST.fullmatch(host)
         if found is None or int(found["port"] or 0) > 65535:
             raise BadRequest(f"The Host field {host!r} is not a host name and port.")
@@ -126,6 +123,18 @@ class Target:
             return self.base_url
 
         return f"{self.base_url}?{self.query_string.decode('latin-1')}"
+
+
+def _address(scope: Scope) -> str:
+    """Return where the server listens: host and port, if it knows them.
+
+    It may be the path of a socket as well, or nothing.
+    """
+    name, port = scope.get("server") or ("", None)
+    host = f"[{name}]" if ":" in name else name
+    if not _HOST.fullmatch(host):
+        host = "localhost"
+    return f"{host}:{port}" if port else host
 
 
 def _quoted(path: str) -> str:

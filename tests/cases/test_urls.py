@@ -53,6 +53,43 @@ def test_H1_H2_H3_a_malformed_host_is_400_where_it_is_read(protocol, host):
     assert got.status_code == 400 or got.text == "/path q"
 
 
+@pytest.mark.parametrize(
+    ("server", "url"),
+    [
+        (("example.com", 80), "http://example.com/"),
+        (("10.0.0.1", 8080), "http://10.0.0.1:8080/"),
+        (("::1", 8080), "http://[::1]:8080/"),
+        (("fe80::1%eth0", 8080), "http://localhost:8080/"),
+        (("/run/app.sock", None), "http://localhost/"),
+        (("", 0), "http://localhost/"),
+        (None, "http://localhost/"),
+    ],
+)
+@pytest.mark.parametrize("headers", [[], [(b"host", b"")]], ids=["none", "empty"])
+def test_H5_without_a_host_the_servers_address_counts(headers, server, url):
+    """HTTP/1.0 has no Host, and a server may listen on the path of a socket."""
+    app = Flask(__name__)
+
+    @app.route("/x")
+    def view():
+        return [request.url, url_for("view", _external=True)]
+
+    got = ask(app, "asgi", "/x", headers=headers, server=server)
+    assert got.json == [f"{url}x", f"{url}x"]
+
+
+@pytest.mark.parametrize("name", ["/run/app.sock", "", "vm"])
+def test_H5_a_wsgi_server_may_have_a_name_that_is_no_host(name):
+    """gunicorn on a socket puts its path into SERVER_NAME."""
+    app = Flask(__name__)
+    app.add_url_rule("/", "view", lambda: request.url)
+    environ = {"PATH_INFO": "/", "SERVER_NAME": name, "REQUEST_METHOD": "GET"}
+    status = []
+    (body,) = app.wsgi_app(environ, lambda line, _: status.append(line))
+    host = "vm" if name == "vm" else "localhost"
+    assert (status, body.decode()) == (["200 OK"], f"http://{host}/")
+
+
 # --------------------------------------------------------------------- redirects
 
 FOREIGN = ["//evil.com", "///evil.com", "/\\evil.com", "\\\\evil.com", "/\t/evil.com"]
