@@ -17,6 +17,8 @@ _HOST = re.compile(
     r"(?P<name>[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])"
     r"(?::(?P<port>[0-9]{1,5}))?"
 )
+#: RFC 9112, section 3.2.2: a target in absolute form, which many servers hand on
+_ABSOLUTE = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -27,6 +29,8 @@ def application_path(scope: Scope) -> str:
     segment ends; a path that does not start with it is left alone.
     """
     path: str = scope["path"]
+    if path[:1] != "/":
+        path = _ABSOLUTE.sub("", path)
     root: str = scope.get("root_path", "").rstrip("/")
     if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
         path = path[len(root) :]

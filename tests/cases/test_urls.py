@@ -14,7 +14,8 @@ import pytest
 from asyncflask import Flask, redirect, request, url_for
 from asyncflask.converters import BaseConverter
 
-from .raw import PROTOCOLS, ask
+from ..server import served
+from .raw import PROTOCOLS, ask, get, talk
 
 UUID = uuid.UUID("a8098c1a-f86e-11da-bd1a-00112444be1e")
 MANY = "9" * 5000
@@ -258,6 +259,36 @@ def test_H12_a_mount_ends_where_a_segment_does(protocol, path):
 # ----------------------------------------------------------------------- targets
 
 
+@pytest.mark.parametrize(
+    ("target", "code", "seen"),
+    [
+        ("http://h/x", 200, "/x"),
+        ("https://user@h:8443/x", 200, "/x"),
+        ("HTTP://H/x", 200, "/x"),
+        ("http://h/", 200, "/"),
+        ("http://h", 200, "/"),
+        ("http://h/http://i/x", 404, ""),
+        ("http:/x", 404, ""),
+        ("x", 404, ""),
+        ("*", 404, ""),
+        ("h:443", 404, ""),
+    ],
+)
+def test_H17_a_target_in_absolute_form_has_the_path_in_it(protocol, target, code, seen):
+    """RFC 9112, section 3.2.2. Half of the servers hand it on as it came."""
+    app = Flask(__name__)
+
+    @app.route("/")
+    @app.route("/x")
+    def view():
+        return request.path
+
+    got = ask(app, protocol, target)
+    assert got.status_code == code
+    if code == 200:
+        assert got.text == seen
+
+
 @pytest.mark.parametrize("method", ["OPTIONS", "GET", "POST"])
 @pytest.mark.parametrize("automatic", [False, True])
 def test_H17_an_asterisk_is_404_and_nothing_worse(protocol, method, automatic):
@@ -267,6 +298,21 @@ def test_H17_an_asterisk_is_404_and_nothing_worse(protocol, method, automatic):
     app.add_url_rule("/", "index", lambda: "")
     app.add_url_rule("/<path:p>", "rest", lambda p: p)
     assert ask(app, protocol, "*", method=method).status_code == 404
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("http", ["h11", "httptools"])
+def test_H5_H17_the_same_on_a_real_socket(http):
+    app = Flask(__name__)
+
+    @app.route("/x")
+    async def view():
+        return request.path if "p" in request.args else url_for("view", _external=True)
+
+    with served(app, http=http, lifespan="off") as url:
+        assert talk(url, get(b"http://localhost/x?p"))[::2] == (200, b"/x")
+        assert talk(url, get(b"*", method=b"OPTIONS"))[0] == 404
+        assert talk(url, b"GET /x HTTP/1.0\r\n\r\n")[2] == f"{url}/x".encode()
 
 
 # ------------------------------------------------------------------------ values
