@@ -587,7 +587,7 @@ class Map:
         rule = self._rule_for(endpoint, given, method)
         try:
             domain, path = rule.build(given)
-        except (ValueError, TypeError) as exc:
+        except (ValueError, TypeError, OverflowError) as exc:
             raise BuildError(endpoint, given, method, self._rules, str(exc)) from exc
 
         if given.keys() <= rule.arguments:

@@ -13,6 +13,7 @@ import pytest
 
 from asyncflask import Flask, redirect, request, url_for
 from asyncflask.converters import BaseConverter
+from asyncflask.exceptions import BuildError
 
 from ..server import served
 from .raw import PROTOCOLS, ask, get, talk
@@ -485,6 +486,25 @@ def test_H24_many_slashes_lead_to_one_redirect_at_most(protocol, rule):
         assert got.status_code in (200, 404), path
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [
+        *("int", "int(signed=True)", "int(max=5)", "int(min=5)", "int(fixed_digits=9)"),
+        *("float", "float(signed=True)", "float(max=5)", "uuid", "any(9, 99)"),
+        *("string(length=9)", "string(maxlength=9)"),
+    ],
+)
+@pytest.mark.parametrize("text", [MANY, f"-{MANY}", f"{MANY}.{MANY}", f"-{MANY}.5"])
+def test_H25_a_huge_number_is_404(protocol, rule, text):
+    """CVE-2020-10735: int() refuses thousands of digits, and float() says infinity."""
+    app = Flask(__name__)
+    app.add_url_rule(f"/<{rule}:x>", "view", lambda x: f"got {x!r}"[:50])
+    app.add_url_rule(f"/n/<{rule}:x>.html", "part", lambda x: f"got {x!r}"[:50])
+    for path in (f"/{text}", f"/n/{text}.html"):
+        got = ask(app, protocol, path)
+        assert got.status_code == 404, got.text
+
+
 @pytest.mark.parametrize("rule", ["<x>", "<path:x>", "<string(minlength=9):x>"])
 def test_H25_where_it_is_text_it_is_data(protocol, rule):
     app = Flask(__name__)
@@ -496,6 +516,33 @@ def test_H25_a_huge_argument_falls_back_to_the_default(protocol):
     app = Flask(__name__)
     app.add_url_rule("/", "v", lambda: str(request.args.get("n", 5, type=int)))
     assert ask(app, protocol, "/", f"n={MANY}".encode()).text == "5"
+
+
+@pytest.mark.parametrize(
+    ("rule", "value"),
+    [
+        ("int", 10**5000),
+        ("int", MANY),
+        ("int", float("inf")),
+        ("int", float("nan")),
+        ("int", None),
+        ("float", float("inf")),
+        ("float", float("-inf")),
+        ("float", float("nan")),
+        ("float", 10**5000),
+        ("any(a, b)", MANY),
+        ("string", "\ud800"),
+        ("path", "\ud800"),
+    ],
+    ids=lambda value: repr(value) if isinstance(value, float) else type(value).__name__,
+)
+def test_H25_what_makes_no_url_is_a_build_error(rule, value):
+    app = Flask(__name__)
+    app.add_url_rule(f"/<{rule}:x>", "view")
+    with app.test_request_context():
+        with pytest.raises(BuildError) as caught:
+            url_for("view", x=value)
+        assert "'view'" in str(caught.value)
 
 
 @pytest.mark.parametrize("debug", [False, True])
