@@ -479,6 +479,14 @@ NO_DATES = [
 ]
 
 
+async def test_S18_an_invalid_date_is_ignored(client, folder):
+    for field in NO_DATES:
+        for name, status in (("If-Modified-Since", 206), ("If-Range", 200)):
+            headers = {name: field, "Range": "bytes=0-1"}
+            got = await client.get("/static/ten.txt", headers=headers)
+            assert got.status_code == status, field
+
+
 @pytest.mark.parametrize(
     "field", [DATE, "Sunday, 09-Sep-01 01:46:40 GMT", "Sun Sep  9 01:46:40 2001"]
 )
