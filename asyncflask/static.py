@@ -13,6 +13,7 @@ import mimetypes
 import os
 import re
 import stat
+import time
 from dataclasses import dataclass
 from os.path import join, normpath
 
@@ -44,6 +45,14 @@ class StaticFile:
     def etag(self) -> str:
         """A name for this state of the file (RFC 9110, section 8.8.3)."""
         return f'"{int(self.modified * 1000):x}-{self.size:x}"'
+
+    @property
+    def last_modified(self) -> str:
+        """When it was changed: never later than now (RFC 9110, section 8.8.2.1).
+
+        A file system may hold years that a date cannot.
+        """
+        return http_date(min(max(self.modified, 0.0), time.time()))
 
 
 def find(folder: str, filename: str) -> StaticFile | None:
@@ -88,7 +97,7 @@ def respond(request: Request, folder: str, cls: type[Response]) -> Response:
     response = cls(content_type=_type_of(file.path))
     response.headers.extend(
         {
-            "Last-Modified": http_date(file.modified),
+            "Last-Modified": file.last_modified,
             "ETag": file.etag,
             "Cache-Control": _CACHE_CONTROL,
             "Accept-Ranges": "bytes",
@@ -182,4 +191,4 @@ def _range_applies(request: Request, file: StaticFile) -> bool:
     if condition.startswith('"'):
         return bool(condition == file.etag)
 
-    return bool(condition == http_date(file.modified))
+    return bool(condition == file.last_modified)

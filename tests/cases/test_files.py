@@ -11,6 +11,7 @@ import socket
 import tempfile
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import anyio
@@ -18,6 +19,7 @@ import pytest
 import starlette.responses
 
 from asyncflask import Flask, Response, session
+from asyncflask.dates import parse_http_date
 from asyncflask.testing import build_request
 
 from ..server import served
@@ -505,6 +507,25 @@ def wide_folder(app: Flask):
         folder = Path(root) / "static"
         folder.mkdir()
         yield folder
+
+
+@pytest.mark.parametrize(
+    ("seconds", "year"), [(1e12, None), (4e9, None), (-1e11, "1970"), (-1.5, "1970")]
+)
+async def test_S18_a_file_may_be_of_any_year(client, wide_folder, seconds, year):
+    """RFC 9110, section 8.8.2.1: no Last-Modified lies in the future."""
+    (wide_folder / "x").write_text("0123456789")
+    os.utime(wide_folder / "x", (seconds, seconds))
+    got = await client.get("/static/x")
+    assert got.status_code == 200
+    modified = got.headers["last-modified"]
+    assert parse_http_date(modified) <= datetime.now(UTC)
+    assert year is None or modified.split()[3] == year
+    headers = {"If-None-Match": got.headers["etag"]}
+    assert (await client.get("/static/x", headers=headers)).status_code == 304
+    headers = {"If-Modified-Since": modified}
+    got = await client.get("/static/x", headers=headers)
+    assert got.status_code == (304 if year else 200)
 
 
 # ------------------------------------------------------------- handles and hooks
