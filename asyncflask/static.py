@@ -129,7 +129,12 @@ def _open(path: str, start: int, length: int) -> bytes | FileBody:
         return FileBody(file, length)
 
     with file:
-        return file.read(length)
+        content = file.read(length)
+    if len(content) < length:
+        lost = length - len(content)
+        raise RuntimeError(f"{path!r} lost {lost} bytes while it was sent")
+
+    return content
 
 
 def _type_of(path: str) -> str:

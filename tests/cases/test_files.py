@@ -186,6 +186,22 @@ async def test_S9_a_file_that_vanishes_is_404(app, client, folder, name):
 
 
 @pytest.mark.parametrize("name", ["ten.txt", "big.bin"])
+@pytest.mark.parametrize("size", [0, 3])
+async def test_S9_a_file_that_shrinks_is_never_sent_as_if_it_were_whole(
+    app, client, folder, caplog, name, size
+):
+    meddling(app, lambda: os.truncate(folder / name, size))
+    torn_down = []
+    app.teardown_request(torn_down.append)
+    for headers in ({}, {"Range": "bytes=1-8"}, {"Range": "bytes=-9"}):
+        (folder / name).write_bytes(b"x" * (10 if name == "ten.txt" else 700_000))
+        with pytest.raises(RuntimeError, match="while it was sent"):
+            await client.get(f"/static/{name}", headers=headers)
+    assert torn_down == []
+    assert "while it was sent" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["ten.txt", "big.bin"])
 async def test_S9_a_file_that_grows_is_sent_as_far_as_it_was_announced(
     app, client, folder, name
 ):
