@@ -25,6 +25,10 @@ from .wrappers import FileBody, Request, Response
 _CACHE_CONTROL = "no-cache"
 #: bytes up to which a file is sent in one piece
 SMALL = 1 << 18
+#: what Windows has in place of files
+_DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"} | {
+    f"{kind}{n}" for kind in ("COM", "LPT") for n in "0123456789¹²³"
+}
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
@@ -62,7 +66,10 @@ def find(folder: str, filename: str) -> StaticFile | None:
     leave the folder, neither by ``..`` nor by a drive or a backslash. Links
     inside the folder are followed: whoever may write there has set them.
     """
-    if "\0" in filename or "\\" in filename or os.path.isabs(filename):
+    if "\0" in filename or "\\" in filename or filename.startswith("/"):
+        return None
+
+    if os.name == "nt" and is_special_on_windows(filename):
         return None
 
     relative = normpath(filename)
@@ -79,6 +86,20 @@ def find(folder: str, filename: str) -> StaticFile | None:
         return None
 
     return StaticFile(path, status.st_size, status.st_mtime)
+
+
+def is_special_on_windows(filename: str) -> bool:
+    """Say whether Windows takes a part of a name for something else.
+
+    A colon names a drive or a stream, a space or dot at the end is dropped, and
+    devices are in every folder, whatever ending they have.
+    """
+    return any(
+        ":" in part
+        or part.endswith((" ", "."))
+        or part.partition(".")[0].rstrip(" ").upper() in _DEVICES
+        for part in filename.split("/")
+    )
 
 
 def respond(request: Request, folder: str, cls: type[Response]) -> Response:

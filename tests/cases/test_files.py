@@ -20,6 +20,7 @@ import starlette.responses
 
 from asyncflask import Flask, Response, session
 from asyncflask.dates import parse_http_date
+from asyncflask.static import is_special_on_windows
 from asyncflask.testing import build_request
 
 from ..server import served
@@ -100,6 +101,31 @@ DEVICES += ["COM\xb9", "CONIN$", "a/COM1 .x", "CON/x", "a/b/prn.css", "Lpt1.ü"]
 ALIASES = ["a:b", "C:x", "D:/x", "x.txt:stream", "x.txt::$DATA", "x.txt.", "x.txt "]
 ALIASES += [".. /x", "sub./x", "..."]
 ORDINARY = ["CONSOLE", "console.log", "COM", "COM10", "a.CON", "x/.nul", "lpt.txt", "ü"]
+
+
+@pytest.mark.parametrize("name", DEVICES + ALIASES)
+def test_S4_windows_has_names_that_are_no_files(name):
+    """GHSA-hgf8-39gv-g3f2, GHSA-87hc-h4r5-73f7, GHSA-29vq-49wr-vm6x."""
+    assert is_special_on_windows(name)
+
+
+@pytest.mark.parametrize("name", ORDINARY)
+def test_S4_and_names_that_only_look_so(name):
+    assert not is_special_on_windows(name)
+
+
+@posix_only
+@pytest.mark.parametrize("name", ["CON", "NUL.txt", "COM1 .x", "a:b", "x.", "C:x"])
+async def test_S4_elsewhere_they_are_ordinary(client, folder, name):
+    (folder / name).write_text("ordinary")
+    got = await client.get(f"/static/{name}")
+    assert (got.status_code, got.text) == (200, "ordinary")
+
+
+@pytest.mark.skipif(os.name != "nt", reason="it is about Windows")
+async def test_S4_on_windows_they_are_not_found(client, folder):
+    for name in DEVICES + ALIASES:
+        assert (await client.get(f"/static/{name}")).status_code == 404, name
 
 
 @pytest.mark.parametrize(
