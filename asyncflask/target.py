@@ -96,7 +96,7 @@ class Target:
             (RFC 9110, section 7.2).
         """
         host = Headers(scope=self.scope).get("host")
-        if not host:  # some servers make up an empty one
+        if host is None:
             host = _address(self.scope)
         found = _HOST.fullmatch(host)
         if found is None or int(found["port"] or 0) > 65535:

@@ -359,7 +359,14 @@ def _is_many_processes() -> bool:
 
 
 def is_trusted(scope: Scope, hosts: Collection[str]) -> bool:
-    """Say whether a request names a host that is trusted."""
+    """Say whether a request names a host that is trusted.
+
+    One without a Host names the server's address, unless that is no host either.
+    """
+    address = (scope.get("server") or ("localhost", None))[0]
+    if not re.fullmatch(r"[\w.:-]+", address) and b"host" not in dict(scope["headers"]):
+        return False
+
     try:
         host = Target(scope).host
     except HTTPException:

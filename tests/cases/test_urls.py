@@ -13,6 +13,7 @@ import pytest
 
 from asyncflask import Flask, redirect, request, url_for
 from asyncflask.converters import BaseConverter
+from asyncflask.debug import Debugger
 from asyncflask.exceptions import BuildError
 
 from ..server import served
@@ -67,8 +68,7 @@ def test_H1_H2_H3_a_malformed_host_is_400_where_it_is_read(protocol, host):
         (None, "http://localhost/"),
     ],
 )
-@pytest.mark.parametrize("headers", [[], [(b"host", b"")]], ids=["none", "empty"])
-def test_H5_without_a_host_the_servers_address_counts(headers, server, url):
+def test_H5_without_a_host_the_servers_address_counts(server, url):
     """HTTP/1.0 has no Host, and a server may listen on the path of a socket."""
     app = Flask(__name__)
 
@@ -76,8 +76,21 @@ def test_H5_without_a_host_the_servers_address_counts(headers, server, url):
     def view():
         return [request.url, url_for("view", _external=True)]
 
-    got = ask(app, "asgi", "/x", headers=headers, server=server)
+    got = ask(app, "asgi", "/x", headers=[], server=server)
     assert got.json == [f"{url}x", f"{url}x"]
+
+
+@pytest.mark.parametrize("server", [("/run/app.sock", None), ("", 0), ("fe80::1%e", 1)])
+def test_H5_for_the_debugger_that_is_no_trusted_host(server):
+    app = Flask(__name__)
+    app.debug = True
+    app.wsgi_app = Debugger(app, pin="1")
+    app.add_url_rule("/", "view")  # which fails
+    got = ask(app, "wsgi", "/", headers=[], server=server)
+    assert got.status_code == 500
+    assert "Traceback" not in got.text
+    got = ask(app, "wsgi", "/", headers=[], server=("127.0.0.1", 80))
+    assert "Traceback" in got.text
 
 
 @pytest.mark.parametrize("name", ["/run/app.sock", "", "vm"])
