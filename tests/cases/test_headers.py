@@ -7,15 +7,18 @@ of faults and attacks that its field has seen.
 from __future__ import annotations
 
 import array
+import ast
 import asyncio
 import logging
 import re
+from pathlib import Path
 
 import pytest
 import starlette.exceptions
 import starlette.responses
 from starlette.middleware.cors import CORSMiddleware
 
+import asyncflask
 from asyncflask import (
     Flask,
     HTTPException,
@@ -817,6 +820,39 @@ def messages(caplog) -> list[str]:
     return [r.getMessage() for r in caplog.records if r.name == "asyncflask"]
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("where", ["leaves", "handled", "teardown", "debug"])
+def test_R22_no_request_forges_a_line_of_the_log(protocol, where, caplog):
+    """Litestar 2.17, Werkzeug 2.3."""
+    caplog.set_level(logging.DEBUG, "asyncflask")
+    app = Flask(__name__)
+
+    @app.route("/<path:p>", methods=None)
+    def view(p):
+        if where != "teardown":
+            raise ValueError(NASTY)
+        return ""
+
+    if where == "handled":
+        app.errorhandler(500)(lambda error: ("", 500))
+    if where == "teardown":
+        app.teardown_request(lambda exc: abort(500, NASTY))
+    if where == "debug":
+        app.debug = True
+        app.asgi_app = app.wsgi_app = Debugger(app, pin="1")
+        app.secret_key = NASTY
+    headers = [(b"host", b"h"), (b"user-agent", b"a\nb"), (b"referer", b"a\x1b")]
+    method = "GE\nT" if protocol == "asgi" else "GET"
+    try:
+        ask(app, protocol, f"/{NASTY}", b"q=\n\x1b", method=method, headers=headers)
+    except ValueError:
+        assert where in ("leaves", "debug")
+    assert messages(caplog)
+    for message in messages(caplog):
+        assert not CONTROL.search(message), message
+        assert "\u2028" not in message
+
+
 async def test_R22_nor_does_one_whose_client_has_gone(caplog):
     caplog.set_level(logging.DEBUG, "asyncflask")
     app = Flask(__name__)
@@ -836,6 +872,23 @@ async def test_R22_nor_does_one_whose_client_has_gone(caplog):
     (message,) = messages(caplog)
     assert "the client has gone" in message
     assert not CONTROL.search(message)
+
+
+def test_R22_what_is_logged_of_a_request_is_escaped_everywhere():
+    """No call of a logger gets a part of a scope or environ as it came."""
+    found = 0
+    for path in Path(asyncflask.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or "logger." not in ast.unparse(
+                node.func
+            ):
+                continue
+            found += 1
+            for argument in node.args:
+                text = ast.unparse(argument)
+                if not text.startswith(("escaped(", "describe(")):
+                    assert not re.search(r"scope|environ|request|path", text), text
+    assert found > 10
 
 
 # ------------------------------------------------------------------------- bodies
