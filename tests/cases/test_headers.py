@@ -874,6 +874,23 @@ async def test_R22_nor_does_one_whose_client_has_gone(caplog):
     assert not CONTROL.search(message)
 
 
+async def test_R22_an_exception_without_a_text_is_logged_all_the_same(
+    app: Flask, client, caplog
+):
+    class Odd(Exception):
+        def __str__(self):
+            raise RuntimeError("in __str__")
+
+    @app.route("/")
+    def view():
+        raise Odd
+
+    with pytest.raises(Odd):
+        await client.get("/")
+    (message,) = messages(caplog)
+    assert message.startswith("GET / failed: Odd")
+
+
 def test_R22_what_is_logged_of_a_request_is_escaped_everywhere():
     """No call of a logger gets a part of a scope or environ as it came."""
     found = 0
