@@ -404,14 +404,14 @@ async def test_S14_an_empty_file_has_no_range(client, folder, field, status):
 
 
 @pytest.mark.parametrize("name", ["ten.txt", "big.bin", "empty.txt"])
-@pytest.mark.parametrize("field", [None, "bytes=2-5", "bytes=900000-", "bytes=x"])
-async def test_S16_head_answers_a_range_as_get_does(client, folder, name, field):
-    headers = {} if field is None else {"Range": field}
-    got = await client.get(f"/static/{name}", headers=headers)
-    head = await client.head(f"/static/{name}", headers=headers)
-    assert head.status_code == got.status_code
-    assert dict(head.headers) == dict(got.headers)
-    assert head.data == b""
+async def test_S16_head_answers_a_range_as_get_does(client, folder, name):
+    for field in (None, "bytes=2-5", "bytes=900000-", "bytes=x"):
+        headers = {} if field is None else {"Range": field}
+        got = await client.get(f"/static/{name}", headers=headers)
+        head = await client.head(f"/static/{name}", headers=headers)
+        assert head.status_code == got.status_code, field
+        assert dict(head.headers) == dict(got.headers), field
+        assert head.data == b""
 
 
 async def test_S16_a_range_is_for_no_other_method_and_no_error(app, client, folder):
@@ -444,44 +444,45 @@ async def test_S16_what_is_not_modified_has_no_range(client, folder):
 # -------------------------------------------------------------------- conditions
 
 
-@pytest.mark.parametrize(
-    ("field", "status"),
-    [
-        ("{0}", 304),
-        ("W/{0}", 304),
-        ("*", 304),
-        (" * ", 304),
-        ('"a", {0}', 304),
-        ('"a",{0},"b"', 304),
-        ('W/"a" , W/{0}', 304),
-        ("," * 10_000 + "{0}", 304),
-        ('"a"', 200),
-        ("", 200),
-        (",", 200),
-        ('"', 200),
-        ('""', 200),
-        ("w/{0}", 200),
-        ('W/"*"', 200),
-        ("{0}x", 200),
-        ("\xff", 200),
-        ('"' * 60_000, 200),
-        (", W/" * 15_000, 200),
-    ],
-    ids=lambda value: repr(value)[:16],
-)
-async def test_S17_if_none_match_beats_if_modified_since(client, folder, field, status):
+TAGS = [
+    ("{0}", 304),
+    ("W/{0}", 304),
+    ("*", 304),
+    (" * ", 304),
+    ('"a", {0}', 304),
+    ('"a",{0},"b"', 304),
+    ('W/"a" , W/{0}', 304),
+    ("," * 10_000 + "{0}", 304),
+    ('"a"', 200),
+    ("", 200),
+    (",", 200),
+    ('"', 200),
+    ('""', 200),
+    ("w/{0}", 200),
+    ('W/"*"', 200),
+    ("{0}x", 200),
+    ("\xff", 200),
+    ('"' * 60_000, 200),
+    (", W/" * 15_000, 200),
+]
+
+
+async def test_S17_if_none_match_beats_if_modified_since(client, folder):
     """Starlette 0.49.2; RFC 9110, section 13.1.2: the comparison is the weak one."""
     fresh = await client.get("/static/ten.txt")
-    headers = {"If-None-Match": field.format(fresh.headers["etag"])}
-    for method, since in (("GET", DATE), ("HEAD", "Sun, 09 Sep 2001 01:46:39 GMT")):
-        headers["If-Modified-Since"] = since
-        got = await client.open("/static/ten.txt", method=method, headers=headers)
-        assert got.status_code == status
-        for name in ("etag", "last-modified", "cache-control"):
-            assert got.headers[name] == fresh.headers[name]
-        if status == 304:
-            assert got.data == b""
-            assert not {"content-length", "content-type"} & set(got.headers)
+    for field, status in TAGS:
+        headers = {"If-None-Match": field.format(fresh.headers["etag"])}
+        # by the date it would be the other way round
+        new = DATE if status == 200 else "Sun, 09 Sep 2001 01:46:39 GMT"
+        for method in ("GET", "HEAD"):
+            headers["If-Modified-Since"] = new
+            got = await client.open("/static/ten.txt", method=method, headers=headers)
+            assert got.status_code == status, field
+            for name in ("etag", "last-modified", "cache-control"):
+                assert got.headers[name] == fresh.headers[name]
+            if status == 304:
+                assert got.data == b""
+                assert not {"content-length", "content-type"} & set(got.headers)
 
 
 async def test_S17_a_changed_file_has_another_tag(client, folder):
