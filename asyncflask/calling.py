@@ -121,8 +121,8 @@ class KindTable(dict[Callable[..., Any], Kind]):
 class _Move:
     """What a request's coroutine awaits to be carried on elsewhere."""
 
-    def __await__(self) -> Iterator[_Move]:
-        return iter((self,))
+    def __await__(self) -> Any:
+        return iter((self,))  # in C: no generator to make and to resume
 
 
 TO_THREAD = _Move()

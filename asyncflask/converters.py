@@ -6,6 +6,7 @@ back into text. A rule names one: ``<int:id>``.
 
 from __future__ import annotations
 
+import math
 import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -262,10 +263,24 @@ class FloatConverter(NumberConverter):
     weight = 40
     convert = float
 
+    def to_python(self, value: str) -> Any:
+        """Return the number; with so many digits that it is none, it is refused."""
+        return _finite(super().to_python(value))
+
     def to_url(self, value: Any) -> str:
-        """Return the number with a decimal point and never an exponent."""
-        text = format(Decimal(repr(float(value))), "f")
+        """Return the number with a decimal point and never an exponent.
+
+        :raises ValueError: when it is infinite or no number.
+        """
+        text = format(Decimal(repr(_finite(float(value)))), "f")
         return text if "." in text else f"{text}.0"
+
+
+def _finite(number: float) -> float:
+    if not math.isfinite(number):
+        raise ValidationError(f"{number} cannot stand in a URL")
+
+    return number
 
 
 class UUIDConverter(BaseConverter):

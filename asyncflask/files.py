@@ -35,9 +35,16 @@ class FileBody(NamedTuple):
         return self.file.tell() + self.length == size
 
     def read(self) -> bytes:
-        """Return all of it, and close the file."""
+        """Return all of it, and close the file.
+
+        :raises RuntimeError: when the file has become shorter meanwhile.
+        """
         with self.file:
-            return self.file.read(self.length)
+            data = self.file.read(self.length)
+        if len(data) < self.length:
+            raise lost(self.file, self.length - len(data))
+
+        return data
 
     def read_at_once(self) -> bytes | None:
         """Return all of it if it is in memory; None, and nothing read, otherwise."""
@@ -51,6 +58,11 @@ class FileBody(NamedTuple):
     def close(self) -> None:
         """Close the file."""
         self.file.close()
+
+
+def lost(file: IO[bytes], count: int) -> RuntimeError:
+    """Return the error for a file that has become shorter while it was sent."""
+    return RuntimeError(f"{file.name!r} lost {count} bytes while it was sent")
 
 
 def read_cached(file: IO[bytes], size: int) -> bytes | None:

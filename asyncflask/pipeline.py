@@ -407,11 +407,18 @@ def report_failure(ctx: Calling, exc: BaseException) -> None:
     if not isinstance(exc, Exception):
         return
 
-    what = escaped(f"{type(exc).__name__}: {exc}")
-    logger.error("%s failed: %s", describe(ctx), what)
+    logger.error("%s failed: %s", describe(ctx), escaped(named(exc)))
     witness = ctx.scope.get(WITNESS) or ctx.scope.get(ENVIRON, {}).get(WITNESS)
     if witness is not None and ctx.app.debug:
         witness(ctx, exc)
+
+
+def named(exc: BaseException) -> str:
+    """Return class and text of an exception, as far as it has one."""
+    try:
+        return f"{type(exc).__name__}: {exc}"
+    except Exception as failure:
+        return f"{type(exc).__name__}, whose text raises {type(failure).__name__}"
 
 
 def describe(ctx: Calling) -> str:

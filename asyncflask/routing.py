@@ -60,6 +60,8 @@ from .exceptions import (
 from .rules import VARIABLE, Part, Rule, Variable
 from .target import Target
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
 # ----------------------------------------------------------------- the tree
 
 
@@ -585,7 +587,7 @@ class Map:
         rule = self._rule_for(endpoint, given, method)
         try:
             domain, path = rule.build(given)
-        except (ValueError, TypeError) as exc:
+        except (ValueError, TypeError, OverflowError) as exc:
             raise BuildError(endpoint, given, method, self._rules, str(exc)) from exc
 
         if given.keys() <= rule.arguments:
@@ -649,6 +651,15 @@ class Map:
 
 def _path_text(value: Any) -> str:
     return quote(str(value), safe=PATH_SAFE)
+
+
+def _on_this_host(path: str) -> str:
+    """Return a path with one slash in front.
+
+    Two would name another host (RFC 3986, section 4.2).
+    """
+    is_fine = path[:1] == "/" and path[1:2] != "/"
+    return path if is_fine else "/" + path.lstrip("/")
 
 
 def _better(rule: Rule, best: Rule | None) -> bool:
@@ -722,9 +733,10 @@ class MapAdapter:
         """Return a path on this host, with the query of the request."""
         url = quote(self.target.script_root, safe=PATH_SAFE) + path
         if self.target.query_string:
-            url += "?" + self.target.query_string.decode("latin-1")
-        # Two slashes in front would name another host (RFC 3986, section 4.2).
-        return "/" + url.lstrip("/")
+            query = self.target.query_string.decode("latin-1")
+            # Some servers let control characters through; a field cannot hold them.
+            url += "?" + _CONTROL.sub(lambda found: quote(found[0]), query)
+        return _on_this_host(url)
 
     def _redirection(
         self, target: str | Callable[..., str], values: Mapping[str, Any]
@@ -752,7 +764,7 @@ class MapAdapter:
         """
         domain, path = self.map.build(endpoint, values or {}, method)
         root = self.target.script_root
-        url = quote(root, safe=PATH_SAFE) + path if root else path
+        url = _on_this_host(quote(root, safe=PATH_SAFE) + path if root else path)
         if not force_external and domain == self.subdomain():
             return url
 

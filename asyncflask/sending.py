@@ -19,7 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from .calling import Calling, within
 from .exceptions import ClientDisconnected
-from .files import FileBody, read_cached
+from .files import FileBody, lost, read_cached
 from .forms import UnreadBody
 from .loops import checkpoint, in_asyncio
 from .mounting import body_once_more, merged_start
@@ -179,9 +179,7 @@ class FileChunks:
         if chunk is None:
             chunk = await anyio.to_thread.run_sync(self._file.read, size)
         if not chunk:
-            raise RuntimeError(
-                f"{self._file.name!r} lost {self._left} bytes while it was sent"
-            )
+            raise lost(self._file, self._left)
         self._left -= len(chunk)
         return chunk
 

@@ -17,6 +17,8 @@ import mimetypes
 import os
 import re
 import stat
+import time
+from io import FileIO
 from os.path import join, normpath
 
 from .datastructures import header_fields
@@ -29,6 +31,10 @@ from .wrappers import Request, Response
 _CACHE_CONTROL = "no-cache"
 #: bytes up to which a file is sent in one piece
 SMALL = 1 << 18
+#: what Windows has in place of files
+_DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"} | {
+    f"{kind}{n}" for kind in ("COM", "LPT") for n in "0123456789¹²³"
+}
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
@@ -47,7 +53,9 @@ class StaticFile:
         self.size = size
         self.modified = modified
         self.etag = f'"{int(modified * 1000):x}-{size:x}"'
-        self.last_modified = http_date(modified)
+        # Never later than now (RFC 9110, section 8.8.2.1); a file system may hold
+        # years that a date cannot.
+        self.last_modified = http_date(min(max(modified, 0.0), time.time()))
         self.fields = header_fields(
             {
                 "Content-Type": _type_of(path),
@@ -69,7 +77,10 @@ def find(folder: str, filename: str) -> StaticFile | None:
     leave the folder, neither by ``..`` nor by a drive or a backslash. Links
     inside the folder are followed: whoever may write there has set them.
     """
-    if "\0" in filename or "\\" in filename or os.path.isabs(filename):
+    if "\0" in filename or "\\" in filename or filename.startswith("/"):
+        return None
+
+    if os.name == "nt" and is_special_on_windows(filename):
         return None
 
     relative = normpath(filename)
@@ -88,6 +99,20 @@ def find(folder: str, filename: str) -> StaticFile | None:
     return _described(path, status.st_size, status.st_mtime)
 
 
+def is_special_on_windows(filename: str) -> bool:
+    """Say whether Windows takes a part of a name for something else.
+
+    A colon names a drive or a stream, a space or dot at the end is dropped, and
+    devices are in every folder, whatever ending they have.
+    """
+    return any(
+        ":" in part
+        or part.endswith((" ", "."))
+        or part.partition(".")[0].rstrip(" ").upper() in _DEVICES
+        for part in filename.split("/")
+    )
+
+
 def respond(request: Request, folder: str, cls: type[Response]) -> Response:
     """Return the response for a static file: all of it, a part, or nothing new.
 
@@ -100,32 +125,46 @@ def respond(request: Request, folder: str, cls: type[Response]) -> Response:
     if file is None:
         raise NotFound()
 
-    response = cls()
-    response.raw_headers[:] = file.fields
     asked = _conditions(request)
     if asked and _is_known(asked, file):
-        response.status_code = 304
+        response = cls(status=304)
+        response.raw_headers[:] = file.fields
         return response
 
+    opened = _open(file.path)
+    try:
+        return _content(opened, asked, cls)
+    except BaseException:
+        opened.close()
+        raise
+
+
+def _open(path: str) -> FileIO:
+    try:
+        return open(path, "rb", buffering=0)
+    except OSError:  # it has gone since, or may not be read
+        raise NotFound() from None
+
+
+def _content(opened: FileIO, asked: dict[str, str], cls: type[Response]) -> Response:
+    """Return the response with what the client wants of a file.
+
+    It is described anew: another one may have taken its place meanwhile.
+    """
+    status = os.fstat(opened.fileno())
+    file = _described(str(opened.name), status.st_size, status.st_mtime)
     start, length = _part(asked, file) if "range" in asked else (0, file.size)
+    response = cls()
+    response.raw_headers[:] = file.fields
     if length != file.size:
         response.status_code = 206
         part = f"bytes {start}-{start + length - 1}/{file.size}"
         response.raw_headers += header_fields({"Content-Range": part})
     response.raw_headers.append((b"content-length", b"%d" % length))
-    response.body = _open(file.path, start, length)
-    return response
-
-
-def _open(path: str, start: int, length: int) -> FileBody:
-    try:
-        file = open(path, "rb", buffering=0)  # noqa: SIM115
-    except OSError:  # it has gone since, or may not be read
-        raise NotFound() from None
-
     if start:
-        file.seek(start)
-    return FileBody(file, length)
+        opened.seek(start)
+    response.body = FileBody(opened, length)
+    return response
 
 
 def _type_of(path: str) -> str:

@@ -17,6 +17,8 @@ _HOST = re.compile(
     r"(?P<name>[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])"
     r"(?::(?P<port>[0-9]{1,5}))?"
 )
+#: RFC 9112, section 3.2.2: a target in absolute form, which many servers hand on
+_ABSOLUTE = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -27,6 +29,8 @@ def application_path(scope: Scope) -> str:
     segment ends; a path that does not start with it is left alone.
     """
     path: str = scope["path"]
+    if path[:1] != "/":
+        path = _ABSOLUTE.sub("", path)
     root: str = scope.get("root_path", "").rstrip("/")
     if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
         path = path[len(root) :]
@@ -93,10 +97,7 @@ class Target:
         """
         host = Headers(scope=self.scope).get("host")
         if host is None:
-            name, port = self.scope.get("server") or ("localhost", None)
-            host = f"[{name}]" if ":" in name else name
-            if port:
-                host = f"{host}:{port}"
+            host = _address(self.scope)
         found = _HOST.fullmatch(host)
         if found is None or int(found["port"] or 0) > 65535:
             raise BadRequest(f"The Host field {host!r} is not a host name and port.")
@@ -126,6 +127,18 @@ class Target:
             return self.base_url
 
         return f"{self.base_url}?{self.query_string.decode('latin-1')}"
+
+
+def _address(scope: Scope) -> str:
+    """Return where the server listens: host and port, if it knows them.
+
+    It may be the path of a socket as well, or nothing.
+    """
+    name, port = scope.get("server") or ("", None)
+    host = f"[{name}]" if ":" in name else name
+    if not _HOST.fullmatch(host):
+        host = "localhost"
+    return f"{host}:{port}" if port else host
 
 
 def _quoted(path: str) -> str:

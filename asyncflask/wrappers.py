@@ -634,8 +634,8 @@ class Response:
             length = _length_field(len(body))
             fields = (
                 [fields[0], length]
-                if len(fields) == 1
-                else [*without_length(fields), length]
+                if len(fields) == 1 and fields[0][0] == b"content-type"
+                else [*without_framing(fields), length]
             )
         start = {"type": "http.response.start", "status": code, "headers": fields}
         return start, b"" if method == "HEAD" else body
@@ -649,9 +649,12 @@ class Response:
         return f"<{type(self).__name__} {self.status} {self.content_type!r}>"
 
 
-def without_length(fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Return header fields less ``Content-Length``."""
-    return [field for field in fields if field[0] != b"content-length"]
+_FRAMING = frozenset((b"content-length", b"transfer-encoding"))
+
+
+def without_framing(fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Return header fields less those that say where the body ends."""
+    return [field for field in fields if field[0] not in _FRAMING]
 
 
 def without_content(fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -23,7 +23,7 @@ from . import pipeline, static
 from .calling import OVER, Calling, Give
 from .environ import build_scope
 from .exceptions import BadRequest, HTTPException, LengthRequired
-from .files import FileBody
+from .files import FileBody, lost
 from .forms import UnreadBody
 from .mounting import Mount, body_once_more, is_last, merged_start
 from .pipeline import (
@@ -353,9 +353,7 @@ def file_chunks(body: FileBody) -> Iterator[bytes]:
     while left:
         chunk = body.file.read(min(left, CHUNK))
         if not chunk:
-            raise RuntimeError(
-                f"{body.file.name!r} lost {left} bytes while it was sent"
-            )
+            raise lost(body.file, left)
         left -= len(chunk)
         yield chunk
 

@@ -30,7 +30,7 @@ from ..calling import Calling
 from ..context import request
 from ..environ import ENVIRON, build_scope
 from ..exceptions import BadRequest, HTTPException
-from ..pipeline import WITNESS
+from ..pipeline import WITNESS, escaped
 from ..target import Target, application_path
 from ..wrappers import Request, Response
 from ..wsgi import say
@@ -171,7 +171,8 @@ class Debugger:
         try:
             return self._wsgi_app(environ, start_response)
         except Exception as exc:
-            logger.error("%s %s", scope["method"], scope["path"], exc_info=exc)
+            what = escaped(f"{scope['method']} {scope['path']}")
+            logger.error("%s", what, exc_info=exc)
             failure = witness.failure(exc)
             many = bool(environ.get("wsgi.multiprocess")) or _is_many_processes()
             response = failure.call_here(partial(self._show, failure, scope, many))
@@ -359,7 +360,14 @@ def _is_many_processes() -> bool:
 
 
 def is_trusted(scope: Scope, hosts: Collection[str]) -> bool:
-    """Say whether a request names a host that is trusted."""
+    """Say whether a request names a host that is trusted.
+
+    One without a Host names the server's address, unless that is no host either.
+    """
+    address = (scope.get("server") or ("localhost", None))[0]
+    if not re.fullmatch(r"[\w.:-]+", address) and b"host" not in dict(scope["headers"]):
+        return False
+
     try:
         host = Target(scope).host
     except HTTPException:
