@@ -20,8 +20,10 @@ import httpx
 import pytest
 
 from asyncflask import Flask, request, session
+from asyncflask.calling import Calling
 from asyncflask.exceptions import BadRequest, RequestEntityTooLarge
 from asyncflask.forms import SPOOL_SIZE, Limits, new_body
+from asyncflask.receiving import Intake, unread_body
 from asyncflask.testing import build_request
 
 from ..server import served
@@ -268,6 +270,56 @@ async def test_M6_what_stands_before_the_first_boundary_is_bounded(piece):
     assert await sender.run() in (400, 413)
     assert sender.taken < 4_200_000
     app.workers.close()
+
+
+class Counted(bytes):
+    """Bytes that count how often anybody asks for their length."""
+
+    asked = 0
+
+    def __len__(self) -> int:
+        Counted.asked += 1
+        return super().__len__()
+
+
+def counted(count: int, size: int = 1) -> list[Counted]:
+    Counted.asked = 0
+    return [Counted(b"x" * size) for _ in range(count)]
+
+
+async def messages_from(pieces):
+    messages = iter(pieces)
+
+    async def receive():
+        piece = next(messages, None)
+        body = b"" if piece is None else piece
+        return {"type": "http.request", "body": body, "more_body": piece is not None}
+
+    return receive
+
+
+@pytest.mark.parametrize("kind", ["text/plain", MULTIPART])
+async def test_M6_a_big_body_in_tiny_pieces_is_looked_at_once(kind):
+    """Bytes that dribble in must not each be counted again with every other."""
+    start = file("f", b"x", b"y" * SPOOL_SIZE)[:-2]
+    pieces = counted(5000)
+    receive = await messages_from([start, *pieces, *([b"\r\n" + END])])
+    with closing(new_body(kind, Limits(1 << 30))) as body:
+        await Intake(receive).fill(body)
+        assert body.received > SPOOL_SIZE
+    assert Counted.asked <= 10 * len(pieces)
+
+
+async def test_M6_what_a_view_leaves_unread_is_looked_at_once():
+    """While a response streams, the unread rest of the body is taken in ahead."""
+    pieces = counted(5000)
+    receive = await messages_from(pieces)
+    app = Flask(__name__)
+    ctx = Calling(app, build_request("/")[0])
+    ctx.body = unread_body(ctx, Limits(), receive)
+    await asyncio.wait_for(ctx.body.stream.read_ahead(), 30)
+    assert Counted.asked <= 10 * len(pieces)
+    assert b"".join([chunk async for chunk in ctx.body.stream]) == b"x" * 5000
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
