@@ -587,7 +587,7 @@ class Response:
 
         They are added to ``Vary`` (RFC 9110, section 12.5.5), each once.
         """
-        present = self.headers.get("vary", "")
+        present = ", ".join(self.headers.getlist("vary"))
         fields = [field.strip() for field in present.split(",") if field.strip()]
         known = {field.lower() for field in fields}
         fields += [name for name in names if name.lower() not in known]
