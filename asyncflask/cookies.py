@@ -13,6 +13,8 @@ from datetime import date, datetime, timedelta
 
 from .dates import http_date, parse_http_date
 
+#: what may stand around a pair; str.strip() alone would take bytes of "à" for blanks
+_BLANKS = " \t"
 _ESCAPED = re.compile(r"\\([0-3][0-7]{2}|.)", re.DOTALL)
 #: RFC 6265, section 4.1.1: what a value may hold without quotes
 _PLAIN_VALUE = re.compile(r"[\w!#$%&'()*+\-./:<=>?@\[\]^`{|}~]*", re.ASCII)
@@ -29,9 +31,9 @@ def parse_cookies(field: str) -> list[tuple[str, str]]:
     cookies: dict[str, str] = {}
     for pair in field.split(";"):
         name, equals, value = pair.partition("=")
-        name = _as_utf8(name.strip())
+        name = _as_utf8(name.strip(_BLANKS))
         if equals and name:
-            cookies.setdefault(name, _as_utf8(_unquote(value.strip())))
+            cookies.setdefault(name, _as_utf8(_unquote(value.strip(_BLANKS))))
 
     return list(cookies.items())
 
