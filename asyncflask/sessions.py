@@ -74,6 +74,7 @@ class Session(dict[str, Any]):
         self["_permanent"] = bool(value)
 
     def __repr__(self) -> str:
+        self.accessed = True  # a page may show it
         return f"<Session {dict.__repr__(self)}>"
 
 
@@ -124,7 +125,9 @@ for _name in (
     "__eq__",
     "__getitem__",
     "__len__",
+    "__ne__",
     "__or__",
+    "__reversed__",
     "copy",
     "__contains__",
     "__iter__",
