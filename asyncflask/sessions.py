@@ -351,11 +351,24 @@ def _signed(app: Flask, session: Session) -> str:
     if serializer is None:
         raise RuntimeError("app.secret_key was taken away while a session was open")
 
-    value = str(serializer.dumps(dict(session)))
+    try:
+        value = str(serializer.dumps(dict(session)))
+    except TypeError:
+        _check_each(session)
+        raise
     if len(value) + len(app.session_cookie_name) + 1 > MAX_COOKIE_SIZE:
         raise ValueError(_too_long(session, len(value)))
 
     return value
+
+
+def _check_each(session: Session) -> None:
+    """Say which key holds what cannot be kept, if one alone does."""
+    for key, value in session.items():
+        try:
+            TaggedJSON.dumps(value)
+        except TypeError as exc:
+            raise TypeError(f"session[{key!r}]: {exc}") from None
 
 
 def _too_long(session: Session, size: int) -> str:
