@@ -930,19 +930,29 @@ def streaming_app(make, log, app=None) -> Flask:
 
 
 @pytest.mark.parametrize("http", ["h11", "httptools"])
-@pytest.mark.parametrize("make", [*ITERABLES, *GENERATORS])
-def test_X10_a_client_that_leaves_ends_the_body_and_then_the_request(make, http):
+def test_X10_a_client_that_leaves_ends_the_body_and_then_the_request(http):
     """connect-py#174: cursors and locks of streams stayed open for ever."""
-    log: list[str] = []
-    app = streaming_app(make, log)
-    over = threading.Event()
-    app.teardown_request_funcs.insert(0, lambda exc: over.set())
+    app = Flask(__name__)
+    makes = {make.__name__: make for make in [*ITERABLES, *GENERATORS]}
+    logs: dict[str, list[str]] = {name: [] for name in makes}
+    over = {name: threading.Event() for name in makes}
+
+    @app.route("/<name>")
+    def view(name):
+        g.name = name
+        return Response(makes[name](logs[name]))
+
+    @app.teardown_request
+    def teardown(exc):
+        logs[g.name].append("teardown")
+        over[g.name].set()
+
     with served(app, http=http) as url:
-        with httpx.stream("GET", url) as response:
-            chunks = response.iter_raw()
-            assert next(chunks)
-        assert over.wait(5)
-    assert log == ["closed", "teardown"]
+        for name in makes:
+            with httpx.stream("GET", f"{url}/{name}") as response:
+                assert next(response.iter_raw())
+            assert over[name].wait(5), name
+    assert logs == {name: ["closed", "teardown"] for name in makes}
 
 
 @pytest.mark.parametrize(
