@@ -197,7 +197,7 @@ async def test_M1_big_files_are_no_fields(app, client):
 async def test_M2_too_many_parts_are_413(app, client, part):
     """GHSA-74m5-2c7w-9w3x, GHSA-xg9f-g7g7-2323: each part costs, also an empty one."""
     form_app(app)
-    for count, code in ((1000, 200), (1001, 413), (100_000, 413)):
+    for count, code in ((1000, 200), (1001, 413), (20_000, 413)):
         body = part * count + END
         got = await client.post("/", data=body, content_type=MULTIPART)
         assert got.status_code == code
