@@ -14,6 +14,8 @@ from datetime import date, datetime, timedelta
 
 from .dates import http_date, parse_http_date
 
+#: what may stand around a pair; str.strip() alone would take other things for blanks
+_BLANKS = " \t"
 _ESCAPED = re.compile(rb"\\([0-3][0-7]{2}|.)", re.DOTALL)
 #: RFC 6265, section 4.1.1: what a value may hold without quotes
 _PLAIN_VALUE = re.compile(r"[\w!#$%&'()*+\-./:<=>?@\[\]^`{|}~]*", re.ASCII)
@@ -30,9 +32,9 @@ def parse_cookies(field: bytes) -> list[tuple[str, str]]:
     cookies: dict[str, str] = {}
     for pair in field.decode("utf-8", "replace").split(";"):
         name, equals, value = pair.partition("=")
-        name = name.strip(" \t")
+        name = name.strip(_BLANKS)
         if equals and name and name not in cookies:
-            value = value.strip(" \t")
+            value = value.strip(_BLANKS)
             cookies[name] = _unquote(value) if value[:1] == '"' else value
 
     return list(cookies.items())

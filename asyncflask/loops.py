@@ -125,6 +125,9 @@ class AsyncioHandle:
     ) -> None:
         """Start an async function there, in a copy of this thread's context."""
         context = contextvars.copy_context()
+        sniffio = sys.modules.get("sniffio")
+        if sniffio is not None:  # anyio.run() has it say "trio" where trio runs
+            context.run(sniffio.current_async_library_cvar.set, "asyncio")
         task: asyncio.Task[None] | None = None
 
         def start() -> asyncio.Task[None]:

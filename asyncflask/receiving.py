@@ -101,6 +101,7 @@ class Intake:
     async def fill(self, body: Body) -> None:
         """Feed a body; off the loop once it is so big that files are involved."""
         pending: list[bytes] = []
+        size = 0
         while self.more:
             chunk = await self.next()
             if body.in_memory:
@@ -108,9 +109,10 @@ class Intake:
                 continue
 
             pending.append(chunk)
-            if not self.more or sum(map(len, pending)) >= FEED_CHUNK:
+            size += len(chunk)
+            if not self.more or size >= FEED_CHUNK:
                 await anyio.to_thread.run_sync(_feed_all, body, pending)
-                pending = []
+                pending, size = [], 0
         body.end()
 
     async def drain(self, limit: int) -> None:
@@ -148,6 +150,7 @@ class BodyStream:
         self.intake = Intake(receive)
         #: what has been read before it was asked for
         self._ahead: deque[bytes] = deque()
+        self._ahead_size = 0
         self._reading = anyio.Lock()
         self._outside = contextvars.copy_context()
 
@@ -159,9 +162,11 @@ class BodyStream:
             async with self._reading:
                 if not self._ahead and not self.intake.more:
                     raise StopAsyncIteration
-                if not self._ahead:
-                    self._ahead.append(await within(self._outside, self.intake.next()))
-                chunk = self._ahead.popleft()
+                if self._ahead:
+                    chunk = self._ahead.popleft()
+                    self._ahead_size -= len(chunk)
+                else:
+                    chunk = await within(self._outside, self.intake.next())
             if chunk:
                 self._body.feed(chunk)
                 return chunk
@@ -171,10 +176,11 @@ class BodyStream:
 
         Behind it all comes the client's farewell, which somebody is to hear.
         """
-        while self.intake.more and sum(map(len, self._ahead)) < DRAIN:
+        while self.intake.more and self._ahead_size < DRAIN:
             async with self._reading:
                 if self.intake.more:
                     self._ahead.append(await self.intake.next())
+                    self._ahead_size += len(self._ahead[-1])
         await self.intake.complete.wait()
 
     def __iter__(self) -> Iterator[bytes]:

@@ -57,6 +57,8 @@ async def send_response(ctx: Calling, receive: Receive, send: Send) -> None:
     finally:
         with anyio.CancelScope(shield=True):
             await ctx.carry(close_chunks(ctx, chunks))
+            if not isinstance(chunks, FileChunks) and chunks is not response.body:
+                await ctx.carry(close_chunks(ctx, response.body))
     await send({"type": "http.response.body", "body": b""})
 
 
@@ -150,11 +152,7 @@ def chunks_of(body: Any) -> AsyncIterator[Any] | Iterator[Any]:
 
 
 def _each(body: Any) -> Iterator[Any]:
-    try:
-        yield from body  # asked for its iterator in the thread that uses it
-    finally:
-        if hasattr(body, "close"):
-            body.close()
+    yield from body  # asked for its iterator in the thread that uses it
 
 
 class FileChunks:
@@ -229,7 +227,7 @@ class PlainChunks:
 
 
 async def close_chunks(ctx: Calling, chunks: Any) -> None:
-    """End an iterator that may not be at its end."""
+    """End an iterator that may not be at its end, or what it came from."""
     if hasattr(chunks, "aclose"):
         await chunks.aclose()
     elif hasattr(chunks, "close"):

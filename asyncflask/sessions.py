@@ -66,6 +66,7 @@ class Session(dict[str, Any]):
         self["_permanent"] = bool(value)
 
     def __repr__(self) -> str:
+        self.accessed = True  # a page may show it
         return f"<Session {dict.__repr__(self)}>"
 
 
@@ -116,7 +117,9 @@ for _name in (
     "__eq__",
     "__getitem__",
     "__len__",
+    "__ne__",
     "__or__",
+    "__reversed__",
     "copy",
     "__contains__",
     "__iter__",
@@ -219,11 +222,24 @@ def _signed(app: Flask, session: Session) -> str:
     if signer is None:
         raise RuntimeError("app.secret_key was taken away while a session was open")
 
-    value = signer.dumps(dict.copy(session))
+    try:
+        value = signer.dumps(dict.copy(session))
+    except TypeError:
+        _check_each(session)
+        raise
     if len(value) + len(app.session_cookie_name) + 1 > MAX_COOKIE_SIZE:
         raise ValueError(_too_long(session, len(value)))
 
     return value
+
+
+def _check_each(session: Session) -> None:
+    """Say which key holds what cannot be kept, if one alone does."""
+    for key, value in session.items():
+        try:
+            TaggedJSON.dumps(value)
+        except TypeError as exc:
+            raise TypeError(f"session[{key!r}]: {exc}") from None
 
 
 def _too_long(session: Session, size: int) -> str:

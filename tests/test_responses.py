@@ -328,6 +328,25 @@ async def test_a_custom_iterable_is_closed(app: Flask, client):
     app.add_url_rule("/", "v", lambda: Response(Chunks()))
     assert (await client.get("/")).text == "a"
     assert closed == [1]
+    assert (await client.head("/")).text == ""
+    assert closed == [1, 1]
+
+
+async def test_a_custom_async_iterable_is_closed(app: Flask, client):
+    closed = []
+
+    class Chunks:
+        async def __aiter__(self):
+            yield "a"
+
+        async def aclose(self):
+            closed.append(1)
+
+    app.add_url_rule("/", "v", lambda: Response(Chunks()))
+    assert (await client.get("/")).text == "a"
+    assert closed == [1]
+    assert (await client.head("/")).text == ""
+    assert closed == [1, 1]
 
 
 async def test_bytes_of_a_subclass_are_sent(app: Flask, client):

@@ -183,9 +183,13 @@ def signed(value, serializer=TaggedJSON, signer=TimestampSigner, **options) -> s
 LOADED: list[str] = []
 
 
+def note_that_it_was_loaded(word: str) -> None:
+    LOADED.append(word)
+
+
 class Bomb:
     def __reduce__(self):
-        return LOADED.append, ("a pickle was loaded",)
+        return note_that_it_was_loaded, ("a pickle was loaded",)
 
 
 def old_secure_cookie() -> str:
@@ -236,6 +240,11 @@ def test_a_cookie_that_is_not_ours_is_an_empty_new_session(cookie):
     assert session.new
     assert not session.modified
     assert LOADED == []
+
+
+def test_the_bomb_would_have_been_heard():
+    pickle.loads(pickle.dumps(Bomb()))
+    assert LOADED.pop() == "a pickle was loaded"
 
 
 @pytest.mark.parametrize("end", range(len(GOOD)))
@@ -332,6 +341,9 @@ def test_a_cookie_that_is_too_long_names_the_biggest_keys():
         lambda s: len(s),
         lambda s: bool(s),
         lambda s: s == {},
+        lambda s: s != {},
+        lambda s: str(s),
+        lambda s: list(reversed(s)),
         lambda s: dict(s),
         lambda s: {**s},
         lambda s: s | {},
@@ -340,7 +352,7 @@ def test_a_cookie_that_is_too_long_names_the_biggest_keys():
     ],
     ids=[
         *("[]", "in", "get", "iter", "items", "keys", "values", "len", "bool", "=="),
-        *("dict()", "**", "|", "copy", "permanent"),
+        *("!=", "str", "reversed", "dict()", "**", "|", "copy", "permanent"),
     ],
 )
 def test_looking_into_a_session_is_noticed(act):
