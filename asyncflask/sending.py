@@ -56,7 +56,7 @@ async def send_response(ctx: Calling, receive: Receive, send: Send) -> None:
             )
     finally:
         with anyio.CancelScope(shield=True):
-            await ctx.carry(close_chunks(ctx, chunks))
+            await ctx.carry(close_body(ctx, response.body, chunks))
     await send({"type": "http.response.body", "body": b""})
 
 
@@ -150,11 +150,7 @@ def chunks_of(body: Any) -> AsyncIterator[Any] | Iterator[Any]:
 
 
 def _each(body: Any) -> Iterator[Any]:
-    try:
-        yield from body  # asked for its iterator in the thread that uses it
-    finally:
-        if hasattr(body, "close"):
-            body.close()
+    yield from body  # asked for its iterator in the thread that uses it
 
 
 class FileChunks:
@@ -226,6 +222,15 @@ class PlainChunks:
             raise StopAsyncIteration
 
         return chunk
+
+
+async def close_body(ctx: Calling, body: Any, chunks: Any) -> None:
+    """End what gives the chunks of a body, and the body, where that is not the same."""
+    try:
+        await close_chunks(ctx, chunks)
+    finally:
+        if body is not chunks and not isinstance(body, FileBody):
+            await close_chunks(ctx, body)
 
 
 async def close_chunks(ctx: Calling, chunks: Any) -> None:

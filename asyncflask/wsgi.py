@@ -362,15 +362,23 @@ def from_loop(ctx: Calling, body: AsyncIterable[Any]) -> Iterator[Any]:
     """Iterate over an async body, which lives on the loop as one task."""
 
     async def give_each(give: Give) -> None:
+        chunks = aiter(body)
         try:
-            async for chunk in body:
+            async for chunk in chunks:
                 await give(chunk)
         finally:
-            if hasattr(body, "aclose"):
-                await body.aclose()
+            await close_async(chunks)
+            if chunks is not body:
+                await close_async(body)
 
     ctx.release(body)  # closed over there from now on
     yield from ctx.produce(give_each)
+
+
+async def close_async(body: Any) -> None:
+    """End an async body on the loop."""
+    if hasattr(body, "aclose"):
+        await body.aclose()
 
 
 def close_body(ctx: Calling, body: Any) -> None:

@@ -133,6 +133,28 @@ class AsyncChunks:
         self.cell.fail("close")
 
 
+class Lines:
+    """No iterator itself: who asks for one gets it."""
+
+    def __init__(self, cell: Cell) -> None:
+        self.body = Chunks(cell)
+        self.close = self.body.close
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self.body.chunks
+
+
+class AsyncLines:
+    """The same, async."""
+
+    def __init__(self, cell: Cell) -> None:
+        self.body = AsyncChunks(cell)
+        self.aclose = self.body.aclose
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self.body.chunks
+
+
 class File(io.BufferedReader):
     """An open file that says when it is closed."""
 
@@ -185,9 +207,11 @@ BODIES: dict[str, Callable[[Cell], Any]] = {
     "text": lambda cell: "text",
     "generator": generator,
     "iterator": Chunks,
+    "lines": lambda cell: cell.app.response_class(Lines(cell)),
     "file": File,
     "async generator": async_generator,
     "async iterator": AsyncChunks,
+    "async lines": lambda cell: cell.app.response_class(AsyncLines(cell)),
     "application": application,
 }
 STREAMS = tuple(body for body in BODIES if body not in ("text", "application"))
