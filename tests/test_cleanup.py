@@ -777,6 +777,30 @@ def test_the_view_returns_no_response(cell: Cell):
     cell.check(outcome="TypeError", told="TypeError")
 
 
+@cells(bodies=STREAMS)
+def test_make_response_refuses_what_is_around_the_body(cell: Cell):
+    cell.status = "no status"
+    cell.serve()
+    cell.check("body closed", outcome="ValueError", told="ValueError")
+
+
+@cells(bodies=STREAMS)
+def test_an_overridden_make_response_raises(cell: Cell):
+    def refuse(rv: Any) -> Any:
+        if cell.is_over:
+            return cell.app.response_class(rv)
+        Flask.make_response(cell.app, rv)
+        raise Trouble
+
+    async def refuse_async(rv: Any) -> Any:
+        return refuse(rv)
+
+    overriding = refuse if cell.view == "def" else refuse_async
+    cell.app.make_response = overriding  # type: ignore[method-assign]
+    cell.serve()
+    cell.check("body closed", outcome="Trouble", told="Trouble")
+
+
 @cells(bodies=("text", *STREAMS))
 def test_after_request_raises(cell: Cell):
     @cell.app.after_request
