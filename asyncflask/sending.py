@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import anyio
@@ -45,8 +46,10 @@ async def send_response(ctx: Calling, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.body", "body": body})
         return
 
+    ctx.hold(response.body)
     chunks = chunks_of(response.body)
     ctx.release(response.body)
+    ctx.response = None  # whose body is closed here from now on
     try:
         await send(start)
         if body is response.body:
@@ -231,6 +234,13 @@ async def close_body(ctx: Calling, body: Any, chunks: Any) -> None:
     finally:
         if body is not chunks and not isinstance(body, FileBody):
             await close_chunks(ctx, body)
+
+
+async def close_bodies(ctx: Calling) -> None:
+    """End the bodies that were not sent, each of them, whatever one of them raises."""
+    async with AsyncExitStack() as stack:
+        for body in ctx.bodies:
+            stack.push_async_callback(close_chunks, ctx, body)
 
 
 async def close_chunks(ctx: Calling, chunks: Any) -> None:

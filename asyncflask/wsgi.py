@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextvars
 import functools
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
+from contextlib import ExitStack
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -104,8 +105,10 @@ def finish(ctx: Calling, exc: BaseException | None, hooked: bool) -> None:
     """Close what was not sent, tear the request down, and close its files."""
     try:
         try:
-            for body in ctx.bodies:
-                close_body(ctx, body)
+            close_bodies(ctx)
+        except BaseException as failure:
+            exc = exc or failure
+            raise
         finally:
             if hooked and ctx.app.teardown_request_funcs:
                 ctx.drive(teardown(ctx, exc))
@@ -332,6 +335,9 @@ class Stream:
         try:
             if not any(self.chunks is body for body in ctx.bodies):
                 close_body(ctx, self.chunks)
+        except BaseException as exc:
+            self._failure = self._failure or exc
+            raise
         finally:
             finish(ctx, self._failure or ctx.exception, self._hooked)
 
@@ -379,6 +385,13 @@ async def close_async(body: Any) -> None:
     """End an async body on the loop."""
     if hasattr(body, "aclose"):
         await body.aclose()
+
+
+def close_bodies(ctx: Calling) -> None:
+    """End the bodies that are left, each of them, whatever one of them raises."""
+    with ExitStack() as stack:
+        for body in ctx.bodies:
+            stack.callback(close_body, ctx, body)
 
 
 def close_body(ctx: Calling, body: Any) -> None:

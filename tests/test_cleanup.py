@@ -898,7 +898,7 @@ def test_the_server_cancels_while_uploading(cell: Cell):
     cell.check(outcome="CancelledError", told="CancelledError")
 
 
-@cells(CANCELLING)
+@cells(CANCELLING, bodies=("text", *STREAMS))
 def test_the_server_cancels_while_the_view_runs(cell: Cell):
     cell.stops, cell.act = "view", "cancel"
     cell.serve()
@@ -922,7 +922,7 @@ def test_the_server_cancels_while_a_chunk_is_made(cell: Cell):
     cell.check("body closed", outcome="CancelledError", told="CancelledError")
 
 
-@cells(CANCELLING)
+@cells(CANCELLING, bodies=("text", *STREAMS))
 @pytest.mark.parametrize("hook", ["before_request", "after_request"])
 def test_the_server_cancels_while_a_hook_runs(cell: Cell, hook: str):
     def waits(*args: Any) -> Any:
@@ -986,6 +986,25 @@ def test_a_teardown_function_raises(cell: Cell):
     cell.failing = "teardown 2"
     cell.serve()
     cell.check(*closed(cell))
+
+
+@cells(bodies=CLOSING)
+def test_closing_the_body_raises(cell: Cell):
+    cell.failing = "close"
+    cell.serve()
+    cell.check("body closed", outcome="Trouble", told="Trouble")
+
+
+@cells(bodies=CLOSING)
+def test_closing_a_body_that_was_replaced_raises(cell: Cell):
+    @cell.app.after_request
+    @cell.made
+    def after(response: Any) -> Any:
+        return cell.app.response_class(b"another")
+
+    cell.failing = "close"
+    cell.serve()
+    cell.check("body closed", outcome="Trouble", told=cell.told_once())
 
 
 # ------------------------------------------------------------- the body of the request
