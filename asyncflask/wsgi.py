@@ -170,14 +170,18 @@ def input_chunks(environ: Environ) -> Iterator[bytes]:
     """Read the body as far as it goes; no chunk is empty.
 
     Its end is where ``CONTENT_LENGTH`` says, or the server does
-    (``wsgi.input_terminated``). Reading beyond would wait for ever.
+    (``wsgi.input_terminated``), who alone knows it for chunks (RFC 9112, section
+    6.3). Reading beyond would wait for ever.
 
     :raises BadRequest: when the length is no number, or the body is shorter.
     :raises LengthRequired: when nothing says where it ends.
     """
     length = environ.get("CONTENT_LENGTH", "").strip()
-    if not length and not environ.get("wsgi.input_terminated"):
-        if "HTTP_TRANSFER_ENCODING" not in environ:
+    is_chunked = "HTTP_TRANSFER_ENCODING" in environ
+    if environ.get("wsgi.input_terminated"):
+        length = "" if is_chunked else length
+    elif not length:
+        if not is_chunked:
             return
         raise LengthRequired()
 

@@ -225,6 +225,15 @@ def test_W4_a_chunked_body_reaches_a_mounted_application():
     assert Answer(reading([]), "/site", io.BytesIO(b"1234567890"), **keys).data == b"10"
 
 
+@pytest.mark.parametrize("length", ["5", "10", "11", "0"])
+def test_W4_chunks_count_more_than_a_length(length: str):
+    """RFC 9112, section 6.3: with both fields, it is the chunks that say the end."""
+    app, _ = echo()
+    keys = {"REQUEST_METHOD": "POST", "CONTENT_LENGTH": length, **CHUNKED, **TERMINATED}
+    got = Answer(app, "/", io.BytesIO(b"1234567890"), **keys)
+    assert (got.code, got.data) == (200, b"1234567890")
+
+
 def test_W4_no_body_is_looked_for_where_none_is_announced():
     """A server that says where bodies end is still not to be waited for."""
     app, ran = echo()
