@@ -622,6 +622,14 @@ def test_D9_it_is_refused_without_a_program_file(monkeypatch):
     assert "\n" not in said
 
 
+def test_D9_it_is_refused_in_a_program_that_is_frozen(monkeypatch):
+    """uvicorn#506: what PyInstaller makes started itself again and again."""
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    said = refusal(lambda: Flask(__name__).run(port=0, debug=True))
+    assert "frozen into an executable" in said
+    assert "app.run(use_reloader=False)" in said
+
+
 def test_D9_what_is_typed_on_the_command_line_is_refused(run):
     program = run({}, "-c", f"{APPLICATION}\napp.run(port=0, debug=True)")
     assert program.process.wait(20) == 1
