@@ -595,6 +595,7 @@ async def process_response(ctx: Calling, response: Response) -> Response:
         response = await ctx.call(function, (response,))
         if not isinstance(response, Response):
             raise TypeError(_not_returned(function, response))
+        ctx.hold(response.body)  # the next one may replace it
     if ctx.has_session and _state(ctx.session) != saved:
         rest = save_session(ctx, response)
         if rest is not None:

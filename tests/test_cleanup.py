@@ -722,6 +722,19 @@ def test_a_hook_replaces_a_stream_by_a_stream(cell: Cell):
 
 
 @cells(bodies=STREAMS)
+def test_one_hook_replaces_what_another_has_put_in_place(cell: Cell):
+    for _ in range(2):
+
+        @cell.app.after_request
+        @cell.made
+        def after(response: Any) -> Any:
+            return cell.app.make_response(BODIES[cell.body](cell))
+
+    cell.serve()
+    cell.check(*["body closed"] * 3)
+
+
+@cells(bodies=STREAMS)
 def test_a_hook_answers_in_place_of_the_view(cell: Cell):
     @cell.app.before_request
     @cell.made
@@ -1007,6 +1020,21 @@ def test_closing_a_body_that_was_replaced_raises(cell: Cell):
     cell.check("body closed", outcome="Trouble", told=cell.told_once())
 
 
+@cells(bodies=CLOSING)
+def test_closing_each_of_two_bodies_that_were_replaced_raises(cell: Cell):
+    for _ in range(2):
+
+        @cell.app.after_request
+        @cell.made
+        def after(response: Any) -> Any:
+            return cell.app.make_response(BODIES[cell.body](cell))
+
+    cell.refuses, cell.failing = "http.response.start", "close"
+    cell.serve()
+    told = cell.told_once()
+    cell.check(*["body closed"] * 3, outcome="Trouble", told=told)
+
+
 # ------------------------------------------------------------- the body of the request
 
 
@@ -1062,13 +1090,13 @@ class Static:
         (folder / "static").mkdir()
         self.path = folder / "static" / "big"
         self.path.write_bytes(bytes(1 << 20))
-        self.found: list[io.BufferedReader] = []
+        self.found: list[io.FileIO] = []
         cell.app.root_path, cell.path, cell.method = str(folder), "/static/big", "GET"
         cell.on_start = self.find
 
     def find(self) -> None:
-        readers = [o for o in gc.get_objects() if isinstance(o, io.BufferedReader)]
-        self.found = [file for file in readers if file.name == str(self.path)]
+        files = [o for o in gc.get_objects() if isinstance(o, io.FileIO)]
+        self.found = [file for file in files if file.name == str(self.path)]
         assert [file.closed for file in self.found] == [False]
         assert not any(self.cell.app.workers.stats().values())
 
