@@ -35,7 +35,7 @@ from .pipeline import (
     without_traceback,
 )
 from .receiving import announces_body, has_body, take_body, unread_body
-from .sending import close_chunks, send_response
+from .sending import close_bodies, send_response
 
 if TYPE_CHECKING:
     from .app import Flask
@@ -86,12 +86,17 @@ async def finish(ctx: Calling, exc: BaseException | None, hooked: bool) -> None:
     """Close what was not sent, tear the request down, close its files, and give
     its worker back."""
     try:
+        if ctx.response is not None:
+            ctx.hold(ctx.response.body)
         hooked = hooked and bool(ctx.app.teardown_request_funcs)
         if hooked or ctx.bodies:
             with anyio.CancelScope(shield=True):
                 try:
-                    for body in ctx.bodies:
-                        await ctx.carry(close_chunks(ctx, body))
+                    if ctx.bodies:
+                        await ctx.carry(close_bodies(ctx))
+                except BaseException as failure:
+                    exc = exc or failure
+                    raise
                 finally:
                     if hooked:
                         await ctx.carry(teardown(ctx, exc))

@@ -155,7 +155,11 @@ def _stage_of(app: Flask, name: str, default: Callable[..., Any]) -> Callable[..
 
 async def _overridden_make_response(app: Flask, rv: Any) -> Any:
     ctx: Any = current_context()
-    return await ctx.call(app.make_response, (rv,))
+    try:
+        return await ctx.call(app.make_response, (rv,))
+    except BaseException:
+        _keep_body(rv[0] if isinstance(rv, tuple) and rv else rv)
+        raise
 
 
 async def _overridden_process_response(ctx: Calling, response: Response) -> Response:
@@ -503,7 +507,21 @@ def _from_tuple(app: Flask, rv: tuple[Any, ...]) -> Response:
         return app.response_class(body, *rest)
 
     response: Response = to_response(app, body)
-    status, headers, mimetype, content_type = rest + [None] * (4 - len(rest))
+    try:
+        _add_to(response, *rest)
+    except Exception:
+        _keep_body(response)
+        raise
+    return response
+
+
+def _add_to(
+    response: Response,
+    status: Any = None,
+    headers: Any = None,
+    mimetype: str | None = None,
+    content_type: str | None = None,
+) -> None:
     if status is not None:
         response.status = status
     if headers is not None:
@@ -512,7 +530,14 @@ def _from_tuple(app: Flask, rv: tuple[Any, ...]) -> Response:
         response.mimetype = mimetype
     if content_type is not None:
         response.content_type = content_type
-    return response
+
+
+def _keep_body(rv: Any) -> None:
+    """Remember the body of what has become no response, for it to be closed."""
+    body = rv.body if isinstance(rv, Response) else rv
+    ctx = _current.get()
+    if ctx is not None and (hasattr(body, "close") or hasattr(body, "aclose")):
+        ctx.hold(body)
 
 
 async def run_wsgi(ctx: Any, app: WSGIApp) -> Response:
@@ -570,6 +595,7 @@ async def process_response(ctx: Calling, response: Response) -> Response:
         response = await ctx.call(function, (response,))
         if not isinstance(response, Response):
             raise TypeError(_not_returned(function, response))
+        ctx.hold(response.body)  # the next one may replace it
     if ctx.has_session and _state(ctx.session) != saved:
         rest = save_session(ctx, response)
         if rest is not None:

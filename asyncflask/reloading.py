@@ -62,13 +62,15 @@ def _end_with(lifeline: int) -> None:
 def check_that_it_can_reload() -> None:
     """Refuse where a program cannot be run once more.
 
-    :raises RuntimeError: on Windows, outside the main thread, and in a session
-        that was typed in.
+    :raises RuntimeError: on Windows, outside the main thread, in a session that
+        was typed in, and in a program that was frozen into an executable.
     """
     if os.name == "nt":
         why = "it hands sockets on to another process, which Windows cannot do"
     elif threading.current_thread() is not threading.main_thread():
         why = "only the main thread is told of signals"
+    elif getattr(sys, "frozen", False):
+        why = "the program is frozen into an executable, whose code does not change"
     elif not getattr(sys.modules.get("__main__"), "__file__", None):
         why = "there is no program file that could be run once more"
     else:

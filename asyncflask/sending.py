@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import anyio
@@ -45,8 +46,10 @@ async def send_response(ctx: Calling, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.body", "body": body})
         return
 
+    ctx.hold(response.body)
     chunks = chunks_of(response.body)
     ctx.release(response.body)
+    ctx.response = None  # whose body is closed here from now on
     try:
         await send(start)
         if body is response.body:
@@ -56,9 +59,7 @@ async def send_response(ctx: Calling, receive: Receive, send: Send) -> None:
             )
     finally:
         with anyio.CancelScope(shield=True):
-            await ctx.carry(close_chunks(ctx, chunks))
-            if not isinstance(chunks, FileChunks) and chunks is not response.body:
-                await ctx.carry(close_chunks(ctx, response.body))
+            await ctx.carry(close_body(ctx, response.body, chunks))
     await send({"type": "http.response.body", "body": b""})
 
 
@@ -224,6 +225,22 @@ class PlainChunks:
             raise StopAsyncIteration
 
         return chunk
+
+
+async def close_body(ctx: Calling, body: Any, chunks: Any) -> None:
+    """End what gives the chunks of a body, and the body, where that is not the same."""
+    try:
+        await close_chunks(ctx, chunks)
+    finally:
+        if body is not chunks and not isinstance(body, FileBody):
+            await close_chunks(ctx, body)
+
+
+async def close_bodies(ctx: Calling) -> None:
+    """End the bodies that were not sent, each of them, whatever one of them raises."""
+    async with AsyncExitStack() as stack:
+        for body in ctx.bodies:
+            stack.push_async_callback(close_chunks, ctx, body)
 
 
 async def close_chunks(ctx: Calling, chunks: Any) -> None:

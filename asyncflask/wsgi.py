@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextvars
 import functools
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
+from contextlib import ExitStack
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -104,8 +105,10 @@ def finish(ctx: Calling, exc: BaseException | None, hooked: bool) -> None:
     """Close what was not sent, tear the request down, and close its files."""
     try:
         try:
-            for body in ctx.bodies:
-                close_body(ctx, body)
+            close_bodies(ctx)
+        except BaseException as failure:
+            exc = exc or failure
+            raise
         finally:
             if hooked and ctx.app.teardown_request_funcs:
                 ctx.drive(teardown(ctx, exc))
@@ -167,14 +170,18 @@ def input_chunks(environ: Environ) -> Iterator[bytes]:
     """Read the body as far as it goes; no chunk is empty.
 
     Its end is where ``CONTENT_LENGTH`` says, or the server does
-    (``wsgi.input_terminated``). Reading beyond would wait for ever.
+    (``wsgi.input_terminated``), who alone knows it for chunks (RFC 9112, section
+    6.3). Reading beyond would wait for ever.
 
     :raises BadRequest: when the length is no number, or the body is shorter.
     :raises LengthRequired: when nothing says where it ends.
     """
     length = environ.get("CONTENT_LENGTH", "").strip()
-    if not length and not environ.get("wsgi.input_terminated"):
-        if "HTTP_TRANSFER_ENCODING" not in environ:
+    is_chunked = "HTTP_TRANSFER_ENCODING" in environ
+    if environ.get("wsgi.input_terminated"):
+        length = "" if is_chunked else length
+    elif not length:
+        if not is_chunked:
             return
         raise LengthRequired()
 
@@ -332,6 +339,9 @@ class Stream:
         try:
             if not any(self.chunks is body for body in ctx.bodies):
                 close_body(ctx, self.chunks)
+        except BaseException as exc:
+            self._failure = self._failure or exc
+            raise
         finally:
             finish(ctx, self._failure or ctx.exception, self._hooked)
 
@@ -362,15 +372,30 @@ def from_loop(ctx: Calling, body: AsyncIterable[Any]) -> Iterator[Any]:
     """Iterate over an async body, which lives on the loop as one task."""
 
     async def give_each(give: Give) -> None:
+        chunks = aiter(body)
         try:
-            async for chunk in body:
+            async for chunk in chunks:
                 await give(chunk)
         finally:
-            if hasattr(body, "aclose"):
-                await body.aclose()
+            await close_async(chunks)
+            if chunks is not body:
+                await close_async(body)
 
     ctx.release(body)  # closed over there from now on
     yield from ctx.produce(give_each)
+
+
+async def close_async(body: Any) -> None:
+    """End an async body on the loop."""
+    if hasattr(body, "aclose"):
+        await body.aclose()
+
+
+def close_bodies(ctx: Calling) -> None:
+    """End the bodies that are left, each of them, whatever one of them raises."""
+    with ExitStack() as stack:
+        for body in ctx.bodies:
+            stack.callback(close_body, ctx, body)
 
 
 def close_body(ctx: Calling, body: Any) -> None:

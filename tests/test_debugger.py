@@ -189,7 +189,7 @@ def threads() -> set[threading.Thread]:
 
 
 @pytest.mark.parametrize("protocol", ["asgi", "wsgi"])
-async def test_without_debug_there_is_nothing_of_it(app, protocol):
+async def test_D1_without_debug_there_is_nothing_of_it(app, protocol):
     fails(app)
     async with developing(app, protocol) as developer:
         page = await developer.page()
@@ -202,6 +202,36 @@ async def test_without_debug_there_is_nothing_of_it(app, protocol):
         else:
             got = await developer.get()
             assert (got.status_code, got.content) == (500, b"")
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/console", "/__debugger__/", "/?__debugger__=1"]
+)
+@pytest.mark.parametrize("protocol", ["asgi", "wsgi"])
+async def test_D1_an_application_has_no_debugger_by_itself(app, protocol, path):
+    """Quart up to 0.21 showed tracebacks to everybody."""
+    fails(app)
+    assert app.debug is False
+    cls = WSGITransport if protocol == "wsgi" else httpx.ASGITransport
+    browser = httpx.AsyncClient(transport=cls(app), base_url="http://localhost")
+    async with browser:
+        if path.startswith(("/__", "/console")):
+            assert (await browser.get(path)).status_code == 404
+        else:
+            with pytest.raises(ZeroDivisionError):  # for the server to log
+                await browser.get(path, headers={"Accept": "text/html"})
+
+
+@pytest.mark.parametrize("debug", [True, False])
+def test_D1_under_a_server_nothing_is_shown_without_the_debugger(debug):
+    """A server of its own sends a plain 500, also if somebody left debug on."""
+    app = Flask(__name__)
+    app.debug = debug
+    fails(app)
+    with served(app) as url:
+        got = httpx.get(url, headers={"Accept": "text/html"})
+        assert (got.status_code, got.text) == (500, "Internal Server Error")
+        assert httpx.post(f"{url}/__debugger__/console").status_code == 404
 
 
 async def test_a_handler_for_500_answers_without_debug(app, developer):
@@ -505,7 +535,7 @@ async def test_the_page_is_neither_stored_nor_told_of(app, developer):
     assert "set-cookie" not in headers
 
 
-async def test_everything_shown_is_escaped(app, developer):
+async def test_D6_everything_shown_is_escaped(app, developer):
     @app.route("/<path:rest>", methods=["POST"])
     def view(rest):
         evil = session["evil"] = g.evil = EVIL
@@ -614,7 +644,7 @@ def holds_secrets(app: Flask) -> None:
 
 
 @pytest.mark.parametrize("accept", ["text/html", "text/plain"])
-async def test_secrets_are_masked(app, developer, accept):
+async def test_D8_secrets_are_masked(app, developer, accept):
     holds_secrets(app)
     await developer.unlock(Page(await developer.get()))
     got = await developer.browser.post(
@@ -639,7 +669,7 @@ async def test_secrets_are_masked(app, developer, accept):
         assert secret not in html.unescape(got.text)
 
 
-async def test_a_form_held_in_a_variable_is_masked_too(app, developer):
+async def test_D8_a_form_held_in_a_variable_is_masked_too(app, developer):
     @app.route("/", methods=["POST"])
     def view():
         form, headers = request.form, request.headers
@@ -650,7 +680,7 @@ async def test_a_form_held_in_a_variable_is_masked_too(app, developer):
     assert HIDDEN not in got.text
 
 
-async def test_a_secret_in_the_query_is_masked(app, developer):
+async def test_D8_a_secret_in_the_query_is_masked(app, developer):
     fails(app)
     page = await developer.page("/?token=secret-of-the-query&page=2")
     assert "page=2" in page.seen
@@ -813,7 +843,7 @@ async def test_a_cookie_of_another_process_opens_nothing(app, developer):
         assert (await other.run(page, "1")).status_code == 401
 
 
-async def test_the_cookie_is_for_this_site_and_not_for_scripts(app, developer):
+async def test_D4_the_cookie_is_for_this_site_and_not_for_scripts(app, developer):
     fails(app)
     page = await developer.page()
     cookie = (await developer.unlock(page)).headers["set-cookie"]
@@ -920,7 +950,7 @@ async def test_an_odd_pin_is_a_wrong_one(app, developer, pin):
     ],
     ids=str,
 )
-async def test_with_several_processes_the_console_is_off(
+async def test_D5_with_several_processes_the_console_is_off(
     app, protocol, environ, words, monkeypatch
 ):
     fails(app)
@@ -1082,7 +1112,7 @@ async def test_no_input_is_a_failure_of_the_server(app, developer, source):
     ],
     ids=str,
 )
-async def test_a_frame_that_is_not_there_is_gone(app, developer, which):
+async def test_D5_a_frame_that_is_not_there_is_gone(app, developer, which):
     fails(app)
     page = await developer.page()
     await developer.unlock(page)
@@ -1204,7 +1234,7 @@ def alive(made: list[weakref.ref[Connection]]) -> int:
     return sum(reference() is not None for reference in made)
 
 
-async def test_of_100_failures_the_latest_few_are_kept(app, on_asgi):
+async def test_D7_of_100_failures_the_latest_few_are_kept(app, on_asgi):
     app.worker_threads = 1
     before = threads()
     made = connects(app)
@@ -1218,7 +1248,7 @@ async def test_of_100_failures_the_latest_few_are_kept(app, on_asgi):
     assert answers == [410] * (100 - KEPT) + [200] * KEPT
 
 
-async def test_failures_that_are_forgotten_leave_nothing(app, on_asgi):
+async def test_D7_failures_that_are_forgotten_leave_nothing(app, on_asgi):
     made = connects(app)
     before, inputs = threads(), set(linecache.cache)
     page = await on_asgi.page()

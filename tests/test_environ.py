@@ -174,7 +174,7 @@ def test_an_environ_that_a_server_made_is_given_back():
     ],
     ids=["cookies", "list", "case", "type", "bytes", "none"],
 )
-def test_fields_of_one_name_are_joined(headers, variables):
+def test_W15_fields_of_one_name_are_joined(headers, variables):
     scope = {"method": "GET", "headers": headers}
     environ = build_environ(scope, "/", None)
     starts = ("HTTP_", "CONTENT_")

@@ -300,7 +300,7 @@ def ask(app, path="/"):
         getattr(chunks, "close", int)()
 
 
-def test_under_wsgi_the_first_of_many_threads_starts_it_once():
+def test_W22_under_wsgi_the_first_of_many_threads_starts_it_once():
     app, log = Flask(__name__), []
     everyone = threading.Barrier(30)
 
@@ -355,7 +355,7 @@ def pooled_app():
     return app
 
 
-def test_under_wsgi_async_views_use_what_was_opened():
+def test_W22_under_wsgi_async_views_use_what_was_opened():
     app = pooled_app()
     with ThreadPoolExecutor(10) as pool:
         paths = [f"/{number}" for number in range(50)]
@@ -371,7 +371,7 @@ def test_under_uvicorn_async_views_use_what_was_opened():
 
 
 @pytest.mark.parametrize("part", [function, site])
-def test_under_wsgi_each_request_says_that_the_start_failed(part, caplog):
+def test_W22_under_wsgi_each_request_says_that_the_start_failed(part, caplog):
     app, log = Flask(__name__), []
     app.while_serving(function(log, "a"))
     if part is function:
@@ -473,7 +473,7 @@ def run_script(code: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_under_wsgi_the_end_of_the_interpreter_is_the_end():
+def test_W22_under_wsgi_the_end_of_the_interpreter_is_the_end():
     twice = [*UP_AND_DOWN[:4], *UP_AND_DOWN[3:]]
     assert run_script("ask()\nask()") == twice
     assert run_script("ask()\nsys.exit(0)") == UP_AND_DOWN
@@ -495,7 +495,7 @@ ask()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork()")
-def test_under_wsgi_each_process_starts_its_own():
+def test_W22_under_wsgi_each_process_starts_its_own():
     forking = """
 ask()
 warnings.simplefilter("ignore")

@@ -427,7 +427,7 @@ async def test_a_wsgi_application_reads_a_body_while_it_comes_in():
     assert log == [item for piece in pieces for item in ("sent", piece)]
 
 
-async def test_wsgi_input_is_an_open_file(app: Flask, client):
+async def test_W24_wsgi_input_is_an_open_file(app: Flask, client):
     def site(environ, start_response):
         stream = environ["wsgi.input"]
         read = [stream.readline(), stream.read(3), stream.read(0), *stream]

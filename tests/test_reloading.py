@@ -333,7 +333,7 @@ def test_extra_files_are_watched(run, tmp_path, is_there):
     program.until(lambda: program.said.count("Started server process") == 2)
 
 
-def test_without_debug_templates_are_watched_and_nothing_is_shown(run):
+def test_D1_without_debug_templates_are_watched_and_nothing_is_shown(run):
     run_it = "app.run(port=0, use_reloader=True)"
     template = {"templates/page.html": "one", "templates/deep/base.html": ""}
     program = run({"app.py": APPLICATION + run_it, **template})
@@ -582,7 +582,7 @@ def test_a_port_in_use_is_told_in_one_line(run, options):
     assert program.said == said
 
 
-def test_localhost_is_both_addresses(run):
+def test_D10_localhost_is_both_addresses(run):
     program = run({"app.py": APPLICATION + RUN})
     assert program.get().text == "one"
     try:
@@ -601,7 +601,7 @@ def refusal(function: Callable[[], Any]) -> str:
     return str(caught.value)
 
 
-def test_it_is_refused_outside_the_main_thread():
+def test_D9_it_is_refused_outside_the_main_thread():
     said: list[str] = []
     app = Flask(__name__)
 
@@ -615,14 +615,22 @@ def test_it_is_refused_outside_the_main_thread():
     assert "app.run(use_reloader=False)" in said[0]
 
 
-def test_it_is_refused_without_a_program_file(monkeypatch):
+def test_D9_it_is_refused_without_a_program_file(monkeypatch):
     monkeypatch.delattr(sys.modules["__main__"], "__file__")
     said = refusal(lambda: Flask(__name__).run(port=0, use_reloader=True))
     assert "no program file that could be run once more" in said
     assert "\n" not in said
 
 
-def test_what_is_typed_on_the_command_line_is_refused(run):
+def test_D9_it_is_refused_in_a_program_that_is_frozen(monkeypatch):
+    """uvicorn#506: what PyInstaller makes started itself again and again."""
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    said = refusal(lambda: Flask(__name__).run(port=0, debug=True))
+    assert "frozen into an executable" in said
+    assert "app.run(use_reloader=False)" in said
+
+
+def test_D9_what_is_typed_on_the_command_line_is_refused(run):
     program = run({}, "-c", f"{APPLICATION}\napp.run(port=0, debug=True)")
     assert program.process.wait(20) == 1
     assert "no program file" in program.said.splitlines()[-1]

@@ -188,7 +188,7 @@ def test_a_client_that_leaves_ends_the_stream(name: str, path: str, tmp_path: Pa
             time.sleep(0.02)
 
 
-def test_gevent_serves_plain_views_and_refuses_async_ones(tmp_path: Path):
+def test_W21_gevent_serves_plain_views_and_refuses_async_ones(tmp_path: Path):
     command = GUNICORN + "-k gevent {module}:app"
     with serving(command, FLASKR, "flaskr", tmp_path) as server:
         assert httpx.get(server.url).status_code == 200

@@ -201,7 +201,7 @@ def test_the_application_is_its_own_wsgi_app():
     assert (got.status, got.data, same.data) == ("200 OK", b"x", b"x")
 
 
-def test_middleware_changes_what_the_application_sees():
+def test_W16_middleware_changes_what_the_application_sees():
     app = Flask(__name__)
     inner = app.wsgi_app
 
@@ -223,7 +223,7 @@ def test_middleware_changes_what_the_application_sees():
     assert Answer(inner, "/old/item/5").code == 404
 
 
-def test_the_environ_is_the_servers_own_with_the_body_back():
+def test_W16_the_environ_is_the_servers_own_with_the_body_back():
     app = Flask(__name__)
     seen = []
 
@@ -307,7 +307,7 @@ def test_a_status_has_a_phrase_and_its_body(kind, method, code, data):
         ("/app", "", "", "/app/"),
     ],
 )
-def test_a_path_may_have_any_bytes(script, path, rest, url):
+def test_W11_a_path_may_have_any_bytes(script, path, rest, url):
     app = Flask(__name__)
 
     @app.route("/", defaults={"rest": ""})
@@ -383,7 +383,7 @@ def test_an_environ_says_no_more_than_it_must():
         ("5, 5", 400, None),
     ],
 )
-def test_a_body_is_as_long_as_it_says(length, code, data):
+def test_W6_a_body_is_as_long_as_it_says(length, code, data):
     app, ran = echo()
     stream = Input(b"1234567890")
     stream.end = len(data) if data else 11
@@ -395,7 +395,7 @@ def test_a_body_is_as_long_as_it_says(length, code, data):
 
 
 @pytest.mark.parametrize("limit", [None, 100])
-def test_a_length_beyond_all_numbers_is_refused(limit):
+def test_W6_a_length_beyond_all_numbers_is_refused(limit):
     app, ran = echo()
     app.max_content_length = limit
     keys = {"CONTENT_LENGTH": "9" * 5000, "REQUEST_METHOD": "POST", "checked": False}
@@ -405,7 +405,7 @@ def test_a_length_beyond_all_numbers_is_refused(limit):
 
 @pytest.mark.parametrize("size", [1, 1 << 16, (1 << 16) + 1, 3 * MIB])
 @pytest.mark.parametrize("keys", [{}, CHUNKED | TERMINATED], ids=["sized", "chunked"])
-def test_a_body_comes_in_whole(keys, size):
+def test_W4_a_body_comes_in_whole_whoever_says_its_end(keys, size):
     app, _ = echo()
     data = os.urandom(size)
     stream = io.BytesIO(data) if keys else Input(data, b"next")
@@ -436,7 +436,7 @@ def test_a_body_over_the_limit_is_drained_up_to_a_bound():
 
 
 @pytest.mark.parametrize("keys", [CHUNKED, CHUNKED | {"wsgi.input_terminated": False}])
-def test_a_chunked_body_whose_end_nobody_says_is_refused(keys):
+def test_W4_a_chunked_body_whose_end_nobody_says_is_refused(keys):
     app, ran = echo()
     got = Answer(app, "/", Input(b""), REQUEST_METHOD="POST", **keys)
     assert (got.status, ran) == ("411 Length Required", [])
@@ -795,7 +795,7 @@ def test_the_loop_keeps_nothing_of_the_request_that_started_it():
     run_forked(serve)
 
 
-async def test_the_servers_thread_may_have_a_loop_of_its_own():
+async def test_W20_the_servers_thread_may_have_a_loop_of_its_own():
     ran: list[Any] = []
     app = application(ran, view=True, teardown=True)
 
@@ -904,7 +904,7 @@ def test_a_body_runs_where_its_kind_belongs():
 
 @kinds
 @pytest.mark.parametrize("asked", [0, 1, 3])
-def test_a_body_that_is_closed_early_ends_before_the_teardown(kind, asked):
+def test_W3_a_body_that_is_closed_early_ends_before_the_teardown(kind, asked):
     app, log = counting(kind)
     opened = Opened(app, f"/{kind}")
     for _ in range(asked):
@@ -1227,7 +1227,7 @@ def test_starlette_and_asgi_answer_with_our_fields(
     assert name != "asgi" or sorted(got.headers) == ["content-type", "x-after"]
 
 
-def test_asgi_code_waits_for_the_server_and_ends_with_it(tmp_path):
+def test_W3_asgi_code_waits_for_the_server_and_ends_with_it(tmp_path):
     app, log = foreign(tmp_path)
     opened = Opened(app, "/asgi", b"body", REQUEST_METHOD="POST")
     assert (next(opened), log) == (b"body", ["/asgi"])
@@ -1431,7 +1431,7 @@ def failing(kind: str) -> tuple[Flask, list[Any]]:
 
 
 @kinds
-def test_an_exception_without_a_handler_is_the_servers(kind, caplog):
+def test_W8_an_exception_without_a_handler_is_the_servers(kind, caplog):
     app, torn = failing(kind)
     with pytest.raises(LookupError, match="in the view") as caught:
         Answer(app)
@@ -1517,7 +1517,7 @@ def test_a_task_that_exits_leaves_the_loop_to_others():
 
 
 @forks
-def test_a_forked_process_has_a_loop_of_its_own():
+def test_W2_a_forked_process_has_a_loop_of_its_own():
     app = Flask(__name__)
     loops = []
 
