@@ -95,6 +95,16 @@ class Flask:
     max_form_memory_size: int | None = 500_000
     #: the most fields and files a form may have
     max_form_parts: int | None = 1000
+    #: seconds that a client may go without sending any of a body that it owes us,
+    #: before it gets a 408 (ASGI; WSGI servers have clocks of their own)
+    body_timeout: float | None = None
+    #: seconds until the response must be there, or at least its start: async code
+    #: is cancelled then; plain code runs on, but the client gets a 503 (ASGI)
+    view_timeout: float | None = None
+    #: cancel async views and hooks when the client leaves before the response is
+    #: there; plain code runs on. Teardown functions get the exception (ASGI)
+    cancel_on_disconnect: bool = False
+
     #: the most threads for plain callables, and so the most requests that may
     #: be in plain code at once; the others wait in line
     worker_threads: int = 40
@@ -288,7 +298,11 @@ class Flask:
         :param subdomain: the subdomain it belongs to.
         :param stream_body: True to leave the body unread; the view iterates
             over ``request.stream``.
-        :param max_content_length: the limit for the body of this rule.
+        :param max_content_length: the limit for the body of this rule. As with
+            the next three, the application has a setting of this name.
+        :param body_timeout: seconds that the client may keep the body back.
+        :param view_timeout: seconds until the response must be there.
+        :param cancel_on_disconnect: True to end the view when the client leaves.
         :param options: what else :class:`~asyncflask.rules.Rule` takes.
         """
 

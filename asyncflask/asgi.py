@@ -36,6 +36,7 @@ from .pipeline import (
 )
 from .receiving import announces_body, has_body, take_body, unread_body
 from .sending import close_bodies, send_response
+from .watching import guarded, to_the_end
 
 if TYPE_CHECKING:
     from .app import Flask
@@ -60,8 +61,9 @@ async def serve(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
             if scope["method"] not in BODILESS or announces_body(scope):
                 await take_body(ctx, receive)
             rest = ctx.start(respond(ctx))
-            if rest is not None:
-                await rest
+            if rest is not None and not await guarded(ctx, rest, receive, send):
+                return
+
             response: Any = ctx.response
             if type(response.body) is bytes:
                 start, body = response.on_wire(scope["method"])
@@ -90,19 +92,23 @@ async def finish(ctx: Calling, exc: BaseException | None, hooked: bool) -> None:
             ctx.hold(ctx.response.body)
         hooked = hooked and bool(ctx.app.teardown_request_funcs)
         if hooked or ctx.bodies:
-            with anyio.CancelScope(shield=True):
-                try:
-                    if ctx.bodies:
-                        await ctx.carry(close_bodies(ctx))
-                except BaseException as failure:
-                    exc = exc or failure
-                    raise
-                finally:
-                    if hooked:
-                        await ctx.carry(teardown(ctx, exc))
+            await to_the_end(clean_up(ctx, exc, hooked))
     finally:
         ctx.close()
         ctx.dismiss()
+
+
+async def clean_up(ctx: Calling, exc: BaseException | None, hooked: bool) -> None:
+    """Close what was not sent, and tear the request down, come what may."""
+    try:
+        if ctx.bodies:
+            await ctx.carry(close_bodies(ctx))
+    except BaseException as failure:
+        exc = exc or failure
+        raise
+    finally:
+        if hooked:
+            await ctx.carry(teardown(ctx, exc))
 
 
 # ------------------------------------------------------- what is not the pipeline's

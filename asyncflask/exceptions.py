@@ -186,9 +186,15 @@ class MethodNotAllowed(HTTPException):
 
 
 class RequestTimeout(HTTPException):
-    """408: the body did not arrive in time."""
+    """408: the body did not arrive in time.
+
+    The connection is closed (RFC 9110, section 15.5.9).
+    """
 
     code = 408
+
+    def __init__(self, description: str | None = None) -> None:
+        super().__init__(description, headers={"Connection": "close"})
 
 
 class LengthRequired(HTTPException):
@@ -234,6 +240,12 @@ class InternalServerError(HTTPException):
     """500: the application failed."""
 
     code = 500
+
+
+class ServiceUnavailable(HTTPException):
+    """503: the application cannot answer now, or not in time."""
+
+    code = 503
 
 
 class RequestRedirect(HTTPException):
@@ -326,6 +338,7 @@ default_exceptions: dict[int, type[HTTPException]] = {
         UnsupportedMediaType,
         RequestedRangeNotSatisfiable,
         InternalServerError,
+        ServiceUnavailable,
     )
 }
 

@@ -72,11 +72,17 @@ DRAIN = 1 << 20
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-async def respond(ctx: Calling) -> None:
-    """Lead a request that has been matched to its response."""
+async def respond(ctx: Calling, failure: Exception | None = None) -> None:
+    """Lead a request that has been matched to its response.
+
+    :param failure: why it was broken off, if it was; so that only its error is
+        left to be handled.
+    """
     app, stages = ctx.app, ctx.app.stages
     rv = None
     try:
+        if failure is not None:
+            raise failure
         if stages.opening:
             await opening(ctx)
         if app.before_request_funcs or stages.preprocesses:
@@ -234,11 +240,14 @@ def expected_body(ctx: Calling) -> Body:
 
 def limits_for(ctx: Calling) -> Limits:
     """Return the limits for the body: the application's, or the rule's own."""
-    app, rule = ctx.app, ctx.rule
-    length = app.max_content_length
-    if rule is not None and rule.max_content_length is not ...:
-        length = rule.max_content_length
+    app, length = ctx.app, setting(ctx, "max_content_length")
     return Limits(length, app.max_form_memory_size, app.max_form_parts)
+
+
+def setting(ctx: Calling, name: str) -> Any:
+    """Return a setting of the rule, or where that says nothing, of the application."""
+    value = ... if ctx.rule is None else getattr(ctx.rule, name)
+    return getattr(ctx.app, name) if value is ... else value
 
 
 async def opening(ctx: Calling) -> None:

@@ -15,16 +15,18 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
-from starlette.types import Receive, Scope
+from starlette.types import Message, Receive, Scope
 
 from .calling import Calling, within
-from .exceptions import ClientDisconnected, HTTPException
+from .exceptions import ClientDisconnected, HTTPException, RequestTimeout
 from .forms import Body, Limits, UnreadBody
 from .lazy import cached_property
-from .pipeline import BODILESS, DRAIN, expected_body, limits_for
+from .pipeline import BODILESS, DRAIN, expected_body, limits_for, setting
 
 #: bytes of a big body that are taken in between two trips to a thread
 FEED_CHUNK = 1 << 20
+#: seconds without any more of a refused body, after which the client is answered
+DRAIN_PAUSE = 1.0
 _ANNOUNCING = frozenset((b"content-length", b"transfer-encoding"))
 _END: Any = object()
 
@@ -56,12 +58,14 @@ async def take_body(ctx: Calling, receive: Receive) -> None:
         ctx.body = unread_body(ctx, limits_for(ctx), receive)
         return
 
-    intake = Intake(receive)
+    intake = Intake(receive, setting(ctx, "body_timeout"))
     try:
         ctx.body = expected_body(ctx)
         await intake.fill(ctx.body)
     except ClientDisconnected:
         raise
+    except RequestTimeout as exc:
+        ctx.body_error = exc
     except HTTPException as exc:
         ctx.body_error = exc
         if not any(name == b"expect" for name, _ in ctx.scope["headers"]):
@@ -69,10 +73,14 @@ async def take_body(ctx: Calling, receive: Receive) -> None:
 
 
 class Intake:
-    """The messages that bring a body."""
+    """The messages that bring a body.
 
-    def __init__(self, receive: Receive) -> None:
+    :param timeout: seconds that each may take; None for no end.
+    """
+
+    def __init__(self, receive: Receive, timeout: float | None = None) -> None:
         self._receive = receive
+        self._timeout = timeout
         #: False once the last message has come
         self.more = True
 
@@ -88,8 +96,12 @@ class Intake:
         """Return the next chunk, which may be empty.
 
         :raises ClientDisconnected: when the client has left instead.
+        :raises RequestTimeout: when none comes in time.
         """
-        message = await self._receive()
+        if self._timeout is None:
+            message = await self._receive()
+        else:
+            message = await self._receive_in_time(self._timeout)
         if message["type"] == "http.disconnect":
             raise ClientDisconnected()
 
@@ -97,6 +109,15 @@ class Intake:
         if not self.more and "complete" in self.__dict__:
             self.complete.set()
         return message.get("body", b"")  # type: ignore[no-any-return]
+
+    async def _receive_in_time(self, seconds: float) -> Message:
+        try:
+            with anyio.fail_after(seconds):
+                return await self._receive()
+        except TimeoutError:
+            raise RequestTimeout(
+                f"Nothing of the body has come for {seconds} seconds."
+            ) from None
 
     async def fill(self, body: Body) -> None:
         """Feed a body; off the loop once it is so big that files are involved."""
@@ -119,10 +140,13 @@ class Intake:
         """Read on for so many bytes after a body was refused, and keep nothing.
 
         A client that is still sending would not see the response otherwise:
-        closing a connection with unread data resets it.
+        closing a connection with unread data resets it. One that pauses will.
         """
         while self.more and limit > 0:
-            limit -= len(await self.next())
+            with anyio.move_on_after(DRAIN_PAUSE) as pause:
+                limit -= len(await self.next())
+            if pause.cancelled_caught:
+                return
 
 
 def _feed_all(body: Body, chunks: list[bytes]) -> None:
@@ -147,7 +171,7 @@ class BodyStream:
     def __init__(self, body: UnreadBody, ctx: Calling, receive: Receive) -> None:
         self._body = body
         self._ctx = ctx
-        self.intake = Intake(receive)
+        self.intake = Intake(receive, setting(ctx, "body_timeout"))
         #: what has been read before it was asked for
         self._ahead: deque[bytes] = deque()
         self._ahead_size = 0

@@ -111,6 +111,12 @@ class Rule:
     :param stream_body: leave the body unread, for the view to iterate over.
     :param max_content_length: the limit for the body in bytes, in place of the
         application's; None for none.
+    :param body_timeout: seconds without any of the body, in place of the
+        application's; None for no end.
+    :param view_timeout: seconds until the response is there, in place of the
+        application's; None for no end.
+    :param cancel_on_disconnect: whether the view ends when the client leaves, in
+        place of what the application says.
     """
 
     def __init__(
@@ -126,6 +132,9 @@ class Rule:
         provide_automatic_options: bool | None = None,
         stream_body: bool = False,
         max_content_length: int | EllipsisType | None = ...,
+        body_timeout: float | EllipsisType | None = ...,
+        view_timeout: float | EllipsisType | None = ...,
+        cancel_on_disconnect: bool | EllipsisType = ...,
     ) -> None:
         if not string.startswith("/"):
             raise ValueError(
@@ -150,6 +159,9 @@ class Rule:
         self.provide_automatic_options = provide_automatic_options
         self.stream_body = stream_body
         self.max_content_length = max_content_length
+        self.body_timeout = body_timeout
+        self.view_timeout = view_timeout
+        self.cancel_on_disconnect = cancel_on_disconnect
         #: what answers in place of the pipeline: a mounted application, or True
         #: for the static folder
         self.aside: Any = None

@@ -8,22 +8,19 @@ its work for the *next* request from in there.
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
-import anyio
 import anyio.to_thread
 from starlette.types import Message, Receive, Scope, Send
 
 from .calling import Calling, within
-from .exceptions import ClientDisconnected
 from .files import FileBody, lost, read_cached
-from .forms import UnreadBody
-from .loops import checkpoint, in_asyncio
+from .loops import checkpoint
 from .mounting import body_once_more, merged_start
+from .watching import farewell, to_the_end, unless
 from .wrappers import AppBody, Response, as_bytes
 
 #: bytes of a file that are read and sent at a time
@@ -53,92 +50,13 @@ async def send_response(ctx: Calling, receive: Receive, send: Send) -> None:
     try:
         await send(start)
         if body is response.body:
-            await while_connected(
-                lambda: ctx.carry(send_chunks(ctx, chunks, send)),
+            await unless(
                 farewell(ctx, receive),
+                lambda: ctx.carry(send_chunks(ctx, chunks, send)),
             )
     finally:
-        with anyio.CancelScope(shield=True):
-            await ctx.carry(close_body(ctx, response.body, chunks))
+        await to_the_end(ctx.carry(close_body(ctx, response.body, chunks)))
     await send({"type": "http.response.body", "body": b""})
-
-
-def farewell(ctx: Calling, receive: Receive) -> Callable[[], Awaitable[None]]:
-    """Return what waits until the client has left."""
-
-    async def wait() -> None:
-        if isinstance(ctx.body, UnreadBody):
-            try:
-                await ctx.body.stream.read_ahead()
-            except ClientDisconnected:
-                return
-        while (await receive())["type"] != "http.disconnect":
-            pass
-
-    return wait
-
-
-async def while_connected(
-    sending: Callable[[], Awaitable[None]], gone: Callable[[], Awaitable[None]]
-) -> None:
-    """Send, and break off when the client leaves.
-
-    :raises ClientDisconnected: when it has left.
-    """
-    await (_while_connected_asyncio if in_asyncio() else _while_connected_anyio)(
-        sending, gone
-    )
-
-
-async def _while_connected_asyncio(
-    sending: Callable[[], Awaitable[None]], gone: Callable[[], Awaitable[None]]
-) -> None:
-    # asyncio's own cancel() comes once. A scope of anyio's would cancel, over and
-    # over, whatever the body awaits to clean up.
-    sender = asyncio.current_task()
-    state = "sending"
-
-    async def listen() -> None:
-        nonlocal state
-        await gone()
-        if state == "sending" and sender is not None:
-            state = "gone"
-            sender.cancel()
-
-    listener = asyncio.create_task(listen())
-    try:
-        await sending()
-        if state == "gone":
-            await asyncio.sleep(0)  # the cancellation has not come through yet
-        state = "sent"
-    except asyncio.CancelledError:
-        if state != "gone" or sender is None or sender.uncancel():
-            raise
-        raise ClientDisconnected() from None
-    finally:
-        listener.cancel()
-
-
-async def _while_connected_anyio(
-    sending: Callable[[], Awaitable[None]], gone: Callable[[], Awaitable[None]]
-) -> None:
-    failure: Exception | None = None
-
-    async def listen() -> None:
-        nonlocal failure
-        await gone()
-        failure = ClientDisconnected()
-        group.cancel_scope.cancel()
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(listen)
-        try:
-            await sending()
-        except Exception as exc:  # kept out of the group, which would wrap it
-            failure = exc
-        group.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
 
 
 def chunks_of(body: Any) -> AsyncIterator[Any] | Iterator[Any]:

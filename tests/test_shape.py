@@ -24,7 +24,8 @@ LAYERS = [
     {"helpers", "lifespan", "mounting", "static"},
     {"pipeline", "templating"},
     {"calling"},
-    {"receiving", "sending"},
+    {"receiving", "watching"},
+    {"sending"},
     {"asgi", "wsgi"},
     {"testing"},
     {"app"},
@@ -38,6 +39,7 @@ LAYERS = [
 WAITING = {"asyncio", "anyio", "threading", "concurrent", "socket", "select", "queue"}
 WAITERS = {
     *("loops", "workers", "lifespan", "calling", "receiving", "sending"),
+    "watching",
     *("asgi", "wsgi", "reloading", "serving", "testing"),
 }
 

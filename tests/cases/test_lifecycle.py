@@ -760,7 +760,6 @@ UNSHIELDED = (
 )
 
 
-@pytest.mark.xfail(strict=True, reason=UNSHIELDED)
 async def test_X12_a_teardown_that_waits_for_a_thread_is_called_though_cancelled():
     """All threads are lent when an async view is done, and then its time is up."""
     app = Flask(__name__)
@@ -796,7 +795,6 @@ async def test_X12_a_teardown_that_waits_for_a_thread_is_called_though_cancelled
     assert sorted(log) == ["/", "/slow"]
 
 
-@pytest.mark.xfail(strict=True, reason=UNSHIELDED)
 async def test_X12_a_teardown_that_awaits_something_is_not_cancelled():
     app = Flask(__name__)
     log, reached, release = [], asyncio.Event(), asyncio.Event()
