@@ -6,6 +6,7 @@ back into text. A rule names one: ``<int:id>``.
 
 from __future__ import annotations
 
+import math
 import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -263,8 +264,15 @@ class FloatConverter(NumberConverter):
     convert = float
 
     def to_url(self, value: Any) -> str:
-        """Return the number with a decimal point and never an exponent."""
-        text = format(Decimal(repr(float(value))), "f")
+        """Return the number with a decimal point and never an exponent.
+
+        :raises ValueError: for infinity and NaN, which have no digits.
+        """
+        number = float(value)
+        if not math.isfinite(number):
+            raise ValueError(f"{number} has no digits that could stand in a URL.")
+
+        text = format(Decimal(repr(number)), "f")
         return text if "." in text else f"{text}.0"
 
 

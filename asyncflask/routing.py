@@ -753,6 +753,8 @@ class MapAdapter:
         domain, path = self.map.build(endpoint, values or {}, method)
         root = self.target.script_root
         url = quote(root, safe=PATH_SAFE) + path if root else path
+        if url.startswith("//"):  # which would name another host, as in _here
+            url = "/" + url.lstrip("/")
         if not force_external and domain == self.subdomain():
             return url
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from urllib.parse import unquote
 
@@ -317,3 +318,9 @@ def test_a_converter_may_take_the_place_of_the_default():
             return value.upper()
 
     assert read(one_rule("/<x>", default=Upper), "/ab") == "AB"
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_a_number_without_digits_makes_no_url(value):
+    with pytest.raises(BuildError, match="has no digits"):
+        one_rule("/<float(signed=True):x>").build("it", {"x": value})
