@@ -29,7 +29,6 @@ def parse_http_date(text: str | None) -> datetime | None:
     """Return the moment an HTTP date names, in UTC; None if it is none."""
     try:
         moment = parsedate_to_datetime(text or "")
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
-
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
