@@ -60,6 +60,9 @@ from .exceptions import (
 from .rules import VARIABLE, Part, Rule, Variable
 from .target import Target
 
+#: what some servers let through in a query, and no header field may hold
+_UNSENDABLE = re.compile(r"[\x00-\x20\x7f]")
+
 # ----------------------------------------------------------------- the tree
 
 
@@ -722,7 +725,8 @@ class MapAdapter:
         """Return a path on this host, with the query of the request."""
         url = quote(self.target.script_root, safe=PATH_SAFE) + path
         if self.target.query_string:
-            url += "?" + self.target.query_string.decode("latin-1")
+            query = self.target.query_string.decode("latin-1")
+            url += "?" + _UNSENDABLE.sub(lambda found: quote(found[0]), query)
         # Two slashes in front would name another host (RFC 3986, section 4.2).
         return "/" + url.lstrip("/")
 

@@ -300,6 +300,7 @@ def test_only_a_folder_is_found_without_its_slash(rule, strict, path, result):
         ("/a/", At("/a"), "/a/"),
         ("/a/", At("/a", query_string=b"x=%2F&x=1"), "/a/?x=%2F&x=1"),
         ("/a/", At("/a", query_string=b"\xff?&%"), "/a/?\xff?&%"),
+        ("/a/", At("/a", query_string=b"a\r\nb\0 \x7f"), "/a/?a%0D%0Ab%00%20%7F"),
         ("/a/", At("/a", script_root="/app", host="h:8080"), "/app/a/"),
         ("/app/", At("/app", script_root="/app"), "/app/app/"),
         ("/a/", At("/a", script_root="/ä p"), "/%C3%A4%20p/a/"),
