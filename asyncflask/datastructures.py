@@ -183,6 +183,15 @@ def check_header(name: str, value: str) -> None:
             ) from None
 
 
+def check_raw_headers(fields: Iterable[tuple[bytes, bytes]]) -> None:
+    """Check fields that somebody else has made, as :func:`check_header` does.
+
+    :raises ValueError: for the first one that must not go out.
+    """
+    for name, value in fields:
+        check_header(name.decode("latin-1"), value.decode("latin-1"))
+
+
 class ResponseHeaders(MutableHeaders):
     """The header fields of a response: a mutable, case-blind multi-mapping.
 

@@ -40,6 +40,7 @@ from .datastructures import (
     RequestHeaders,
     ResponseHeaders,
     check_header,
+    check_raw_headers,
 )
 from .environ import build_environ
 from .exceptions import BadRequest, UnsupportedMediaType
@@ -691,7 +692,11 @@ def without_content(fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, byte
 def adopt_starlette(
     response: starlette.responses.Response, cls: type[Response]
 ) -> Response:
-    """Return a Starlette response as one of ours, sharing its header fields."""
+    """Return a Starlette response as one of ours, sharing its header fields.
+
+    :raises ValueError: when one of them holds a line break; Starlette looks at none.
+    """
+    check_raw_headers(response.raw_headers)
     ours = cls()
     ours.status_code = response.status_code
     ours.raw_headers = response.raw_headers
