@@ -361,10 +361,11 @@ def _parse_choice(text: str) -> AcceptItem | None:
     quality = 1.0
     for parameter in parameters:
         if parameter.lower().startswith("q="):
-            if not _QUALITY.fullmatch(parameter[2:].strip()):
+            text = parameter[2:].strip()
+            if not _QUALITY.fullmatch(text):
                 return None
 
-            quality = float(parameter[2:])
+            quality = float(text)
 
     return AcceptItem(value, quality) if value else None
 
