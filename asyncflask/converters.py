@@ -272,6 +272,14 @@ class FloatConverter(NumberConverter):
     weight = 40
     convert = float
 
+    def to_python(self, value: str) -> Any:
+        """Return the number; one of so many digits that it is infinite is refused."""
+        number = super().to_python(value)
+        if math.isinf(number):
+            raise ValidationError(f"{value} is beyond what a float can hold")
+
+        return number
+
     def to_url(self, value: Any) -> str:
         """Return the number with a decimal point and never an exponent.
 

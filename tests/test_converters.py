@@ -107,6 +107,7 @@ def test_a_part_becomes_a_value(rule, path, value):
         ("<float:x>", "1e5"),
         ("<float:x>", "nan"),
         ("<float:x>", "inf"),
+        ("<float:x>", "9" * 400 + ".0"),
         ("<float(min=1.5):x>", "1.4"),
         ("<float(max=1.5):x>", "1.6"),
         ("<path:x>", ""),
