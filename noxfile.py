@@ -48,6 +48,13 @@ def examples(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Try odd inputs: ``nox -s fuzz -- --count 1000 --seed 7 --target asgi``."""
+    install(session, "test")
+    session.run("python", "-m", "tests.fuzz", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure against the peers: ``nox -s bench -- inprocess --quick``."""
     install(session, "bench")
