@@ -1,5 +1,6 @@
 """The one door for checks: ``nox -s tests``, ``lint``, ``types``, ``examples``.
 
+``fuzz`` and ``bench`` run only when they are asked for.
 Versions and dependency groups stand in ``pyproject.toml``.
 """
 

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from asyncflask import Request
@@ -94,6 +94,7 @@ def followed(url_map: Map, url: str, host: str = SERVER) -> tuple[str, dict[str,
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=settings.default.max_examples // 2)  # of each kind
 @given(data=st.data())
 def test_a_url_leads_back_to_its_rule_with_the_same_values(kind, data):
     rule = data.draw(

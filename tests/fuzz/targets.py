@@ -514,10 +514,10 @@ class Conditions(Target):
 
 
 TARGETS: dict[str, tuple[Callable[[Path], Target], int]] = {
-    "asgi": (Asgi, 70_000),
-    "wsgi": (Wsgi, 60_000),
-    "rules": (Rules, 40_000),
-    "cookies": (Cookies, 40_000),
-    "forms": (Forms, 60_000),
-    "conditions": (Conditions, 40_000),
+    "asgi": (Asgi, 250_000),
+    "wsgi": (Wsgi, 250_000),
+    "rules": (Rules, 150_000),
+    "cookies": (Cookies, 100_000),
+    "forms": (Forms, 150_000),
+    "conditions": (Conditions, 100_000),
 }
