@@ -1,5 +1,6 @@
 """The one door for checks: ``nox -s tests``, ``lint``, ``types``, ``examples``.
 
+``fuzz`` and ``bench`` run only when they are asked for.
 Versions and dependency groups stand in ``pyproject.toml``.
 """
 
@@ -45,6 +46,13 @@ def examples(session: nox.Session) -> None:
     """Run the example applications' own tests."""
     install(session, "test")
     session.run("pytest", "examples", *session.posargs)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Try odd inputs: ``nox -s fuzz -- --count 1000 --seed 7 --target asgi``."""
+    install(session, "test")
+    session.run("python", "-m", "tests.fuzz", *session.posargs)
 
 
 @nox.session

@@ -99,6 +99,9 @@ class UnicodeConverter(BaseConverter):
         length: int | None = None,
     ) -> None:
         super().__init__(map)
+        if min(int(number or 0) for number in (minlength, maxlength, length)) < 0:
+            raise ValueError("a length is not negative")
+
         upper = "" if maxlength is None else str(int(maxlength))
         span = f"{int(minlength)},{upper}" if length is None else str(int(length))
         self.regex = f"[^/]{{{span}}}"
@@ -148,6 +151,9 @@ class AnyConverter(BaseConverter):
 
     def __init__(self, map: Map, *items: str) -> None:
         super().__init__(map)
+        if not items:
+            raise ValueError("it lists no words")
+
         self.items = {str(item) for item in items}
         self.regex = "(?:{})".format("|".join(_escaped(self.items)))
         self.part_isolating = not any("/" in item for item in self.items)
@@ -184,6 +190,9 @@ class NumberConverter(BaseConverter):
         self, map: Map, min: Any = None, max: Any = None, signed: bool = False
     ) -> None:
         super().__init__(map)
+        if isinstance(min, str) or isinstance(max, str):
+            raise TypeError("min and max are numbers")
+
         self.min = min
         self.max = max
         self.regex = f"-?{self.unsigned_regex}" if signed else self.unsigned_regex
@@ -223,7 +232,7 @@ class IntegerConverter(NumberConverter):
         signed: bool = False,
     ) -> None:
         super().__init__(map, min, max, signed)
-        self.fixed_digits = fixed_digits
+        self.fixed_digits = int(fixed_digits)
         self.is_open = not (signed or fixed_digits or self.is_bounded)
 
     def parser(self) -> Callable[[str], Sequence[Any]]:

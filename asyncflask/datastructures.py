@@ -213,6 +213,15 @@ def _check_value(name: str, value: str) -> None:
         ) from None
 
 
+def check_raw_headers(fields: Iterable[tuple[bytes, bytes]]) -> None:
+    """Check fields that somebody else has made, as :func:`header_field` does.
+
+    :raises ValueError: for the first one that must not go out.
+    """
+    for name, value in fields:
+        header_field(name.decode("latin-1"), value.decode("latin-1"))
+
+
 class ResponseHeaders(MutableHeaders):
     """The header fields of a response: a mutable, case-blind multi-mapping.
 
@@ -375,10 +384,11 @@ def _parse_choice(text: str) -> AcceptItem | None:
     quality = 1.0
     for parameter in parameters:
         if parameter.lower().startswith("q="):
-            if not _QUALITY.fullmatch(parameter[2:].strip()):
+            text = parameter[2:].strip()
+            if not _QUALITY.fullmatch(text):
                 return None
 
-            quality = float(parameter[2:])
+            quality = float(text)
 
     return AcceptItem(value, quality) if value else None
 

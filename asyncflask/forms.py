@@ -285,6 +285,10 @@ class MultipartBody(Body):
         if not segment.name:
             raise BadRequest("A part of the form has no name.")
 
+        # The parser sees this only where a chunk happens to end within the line.
+        if any("\n" in value for _, value in segment.headerlist):
+            raise BadRequest("A part of the form has a stray line break in its header.")
+
         self._segment = segment
         if segment.filename is None:
             self._sink = bytearray()

@@ -16,6 +16,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Scope
 
+from .datastructures import check_raw_headers, header_fields
 from .environ import ENVIRON
 from .exceptions import ClientDisconnected
 from .forms import Body, MultipartBody, UnreadBody
@@ -161,10 +162,7 @@ class Hosted:
                 " with exc_info while an exception is handled (PEP 3333)."
             )
         self.status_code = int(status[:3])
-        self.headers = [
-            (name.lower().encode("latin-1"), value.encode("latin-1"))
-            for name, value in headers
-        ]
+        self.headers = header_fields(headers)
         return self._pending.append
 
     def _fetch(self) -> bool:
@@ -270,4 +268,6 @@ def merged_start(start: Message, response: Response) -> Message:
         changed = response.status_code != status
         return {**start, "status": response.status_code} if changed else start
 
-    return {**start, "headers": [*start.get("headers", ()), *response.raw_headers]}
+    fields = [*start.get("headers", ()), *response.raw_headers]
+    check_raw_headers(fields)
+    return {**start, "headers": fields}

@@ -39,6 +39,8 @@ accepts both for a rule.
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -60,7 +62,10 @@ from .exceptions import (
 from .rules import VARIABLE, Part, Rule, Variable
 from .target import Target
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+#: ways to divide a text among the variables of a pattern that are tried at most
+MOST_WAYS = 10_000_000
+#: what some servers let through in a query, and no header field may hold
+_UNSENDABLE = re.compile(r"[\x00-\x20\x7f]")
 
 # ----------------------------------------------------------------- the tree
 
@@ -142,13 +147,15 @@ class Pattern:
             for p in parts
         )
         self.fullmatch = re.compile("".join(groups), re.DOTALL).fullmatch
+        #: characters of a text at most, so that no text takes long to be refused
+        self.longest = _longest(parts)
 
     def parse(self, text: str) -> Sequence[Any]:
         """Return the values in a text.
 
         :raises ValueError: when it does not match, or a converter refuses its part.
         """
-        found = self.fullmatch(text)
+        found = self.fullmatch(text) if len(text) <= self.longest else None
         if found is None:
             raise ValidationError(text)
 
@@ -161,6 +168,29 @@ class Pattern:
         """
         pairs = zip(self.converters, texts, strict=True)
         return [converter.to_python(text) for converter, text in pairs]
+
+
+def _longest(parts: list[Part]) -> float:
+    """Return how long a text may be that is matched with a pattern.
+
+    A variable that may hold what stands between it and the next one is tried at
+    each length. With one of them that is nothing; with ``n`` of them, a text that is
+    refused in the end is gone through in as many ways as it has places for ``n``.
+    """
+    places = [index for index, part in enumerate(parts) if isinstance(part, Variable)]
+    loose = set()
+    for left, right in itertools.pairwise(places):
+        between = "".join(map(str, parts[left + 1 : right]))
+        loose |= {n for n in (left, right) if _may_hold(parts[n], between)}
+    if places and places[-1] + 1 < len(parts):
+        loose |= {places[-1]} if _may_hold(parts[places[-1]], str(parts[-1])) else set()
+    ways = MOST_WAYS * math.factorial(len(loose))
+    return math.inf if len(loose) < 2 else ways ** (1 / len(loose))
+
+
+def _may_hold(part: Any, text: str) -> bool:
+    fullmatch = re.compile(part.converter.regex, re.DOTALL).fullmatch
+    return any(fullmatch(around + text + around) for around in ("0", "a", text))
 
 
 def _uncaptured(regex: str) -> str:
@@ -734,8 +764,7 @@ class MapAdapter:
         url = quote(self.target.script_root, safe=PATH_SAFE) + path
         if self.target.query_string:
             query = self.target.query_string.decode("latin-1")
-            # Some servers let control characters through; a field cannot hold them.
-            url += "?" + _CONTROL.sub(lambda found: quote(found[0]), query)
+            url += "?" + _UNSENDABLE.sub(lambda found: quote(found[0]), query)
         return _on_this_host(url)
 
     def _redirection(

@@ -173,7 +173,8 @@ class Rule:
         """Compile the rule with the converters of a map.
 
         :raises LookupError: when the map has no such converter.
-        :raises ValueError: when a name stands in it twice.
+        :raises ValueError: when a name stands in it twice, or a converter does not
+            take its arguments.
         """
         if self.strict_slashes is None:
             self.strict_slashes = map.strict_slashes
@@ -207,7 +208,15 @@ class Rule:
             )
         args, kwargs = parse_arguments(arguments)
         key = (cls, repr(args), repr(sorted(kwargs.items())))
-        return Variable(name, cls(map, *args, **kwargs), key)
+        try:
+            made = cls(map, *args, **kwargs)
+            re.compile(made.regex)
+        except (TypeError, ValueError, OverflowError, re.error) as exc:
+            raise ValueError(
+                f"The rule {self.rule!r} gives the converter {converter!r} arguments"
+                f" that it does not take, ({arguments}): {exc}."
+            ) from exc
+        return Variable(name, made, key)
 
     def _variables(self) -> Iterator[Variable]:
         for part in self.domain_parts + self.parts:

@@ -36,6 +36,7 @@ from .datastructures import (
     MultiDict,
     RequestHeaders,
     ResponseHeaders,
+    check_raw_headers,
     header_field,
     header_fields,
 )
@@ -666,7 +667,11 @@ def without_content(fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, byte
 def adopt_starlette(
     response: starlette.responses.Response, cls: type[Response]
 ) -> Response:
-    """Return a Starlette response as one of ours, sharing its header fields."""
+    """Return a Starlette response as one of ours, sharing its header fields.
+
+    :raises ValueError: when one of them holds a line break; Starlette looks at none.
+    """
+    check_raw_headers(response.raw_headers)
     ours = cls()
     ours.status_code = response.status_code
     ours.raw_headers = response.raw_headers

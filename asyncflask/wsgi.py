@@ -456,6 +456,7 @@ def host(
     :param response: what hooks have changed, if a view returned the application.
     """
     stream = Stream(ctx, hooked=response is not None)
+    refusals: list[HTTPException] = []
 
     async def run(give: Give) -> None:
         gone = anyio.Event()
@@ -465,17 +466,32 @@ def host(
             if is_last(message):
                 gone.set()
 
-        await app(scope, receiver(ctx, chunks, gone), send)
+        await app(scope, receiver(ctx, chunks, gone, refusals), send)
 
     messages = ctx.produce(run)
     ctx.hold(messages)
-    start = next(messages, None)
+    try:
+        start = next(messages, None)
+    except Exception:
+        if not refusals:
+            raise
+        start = None
+    if start is None and refusals:  # the client's fault, whoever was to read it
+        start, body = _page(ctx, refusals[0]).on_wire(scope["method"])
+        say(start, start_response)
+        stream.chunks = iter([body])
+        return stream
+
     if start is None:
         raise RuntimeError(f"The ASGI application {app!r} ended without a response.")
 
     say(start if response is None else merged_start(start, response), start_response)
     stream.chunks = bodies(ctx, app, messages)
     return stream
+
+
+def _page(ctx: Calling, exc: HTTPException) -> Response:
+    return ctx.app.response_class(exc.get_body(), exc.code, exc.get_headers())
 
 
 def bodies(ctx: Calling, app: ASGIApp, messages: Iterator[Message]) -> Iterator[bytes]:
@@ -494,11 +510,16 @@ def bodies(ctx: Calling, app: ASGIApp, messages: Iterator[Message]) -> Iterator[
 
 
 def receiver(
-    ctx: Calling, chunks: Iterator[bytes], gone: anyio.Event
+    ctx: Calling,
+    chunks: Iterator[bytes],
+    gone: anyio.Event,
+    refusals: list[HTTPException],
 ) -> Callable[[], Awaitable[Message]]:
     """Return what gives an ASGI application the body, read in the server's thread.
 
     :param gone: set when the response is complete.
+    :param refusals: gets the error when the body cannot be read to its end; the
+        application is told that the client has left, as ASGI has nothing else.
     """
     is_complete = False
 
@@ -508,7 +529,12 @@ def receiver(
             await gone.wait()
             return {"type": "http.disconnect"}
 
-        chunk = await ctx.call_back(functools.partial(next, chunks, b""))
+        try:
+            chunk = await ctx.call_back(functools.partial(next, chunks, b""))
+        except HTTPException as exc:
+            refusals.append(exc)
+            return {"type": "http.disconnect"}
+
         is_complete = not chunk
         return {"type": "http.request", "body": chunk, "more_body": bool(chunk)}
 

@@ -20,6 +20,7 @@ import functools
 import inspect
 import io
 import json
+import os
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -28,11 +29,27 @@ from wsgiref.validate import validator
 import anyio.to_thread
 import httpx
 import pytest
+from hypothesis import HealthCheck, settings
 
 from asyncflask import Flask, _request_ctx_stack
 from asyncflask.environ import build_environ
 from asyncflask.target import application_path
 from asyncflask.testing import build_request
+
+# The same examples each time, so that a change is judged by its own merits;
+# HYPOTHESIS_PROFILE=long looks for new ones.
+settings.register_profile(
+    "short",
+    max_examples=200,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.register_profile(
+    "long", settings.get_profile("short"), max_examples=20_000, derandomize=False
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 
 DRIVERS = ("loop", "thread", "client", "trio", "wsgi")
 

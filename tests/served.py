@@ -12,6 +12,7 @@ app = Flask(__name__)
 application = app  # the name that old deployment files use
 closed: list[str] = []
 loops: set[int] = set()
+meeting = threading.Barrier(8)
 
 
 @app.while_serving
@@ -36,8 +37,19 @@ def threads():
     return [thread.name for thread in threading.enumerate()]
 
 
+@app.route("/meet")
+def meet():
+    meeting.wait(20)  # each in a thread of its own, until all are here
+    return "met"
+
+
 @app.route("/echo", methods=["POST"])
 def echo():
+    return request.data
+
+
+@app.route("/echo-async", methods=["POST"])
+async def echo_async():
     return request.data
 
 

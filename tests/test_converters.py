@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from urllib.parse import unquote
 
@@ -106,6 +107,7 @@ def test_a_part_becomes_a_value(rule, path, value):
         ("<float:x>", "1e5"),
         ("<float:x>", "nan"),
         ("<float:x>", "inf"),
+        ("<float:x>", "9" * 400 + ".0"),
         ("<float(min=1.5):x>", "1.4"),
         ("<float(max=1.5):x>", "1.6"),
         ("<path:x>", ""),
@@ -317,3 +319,9 @@ def test_a_converter_may_take_the_place_of_the_default():
             return value.upper()
 
     assert read(one_rule("/<x>", default=Upper), "/ab") == "AB"
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_a_number_without_digits_makes_no_url(value):
+    with pytest.raises(BuildError, match="cannot stand in a URL"):
+        one_rule("/<float(signed=True):x>").build("it", {"x": value})

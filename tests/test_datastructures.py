@@ -352,6 +352,11 @@ def test_credentials_that_cannot_be_read_are_none(field):
     assert Authorization.from_header(field) is None
 
 
+def test_an_odd_space_in_a_quality_is_as_good_as_any():
+    assert Accept("a;q=\x1f0.5")["a"] == 0.5
+    assert Accept("a;q=0.5\x1c")["a"] == 0.5
+
+
 # --------------------------------------------------------------------- files
 
 

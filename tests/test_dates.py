@@ -61,7 +61,7 @@ def test_a_date_is_read_as_utc(text, moment):
         *("Tue, 15 Xxx 1994 08:12:31 GMT", "Tue, 15 Nov 1994 08:12:31 +9999999"),
         *("Tue, 15 Nov 1994 aa:bb:cc GMT", "Tue, 0 Nov 1994 08:12:31 GMT"),
         *("Tue, 0 Xyz 1994 08:12:31 GMT", f"Tue, {'9' * 5_000} Nov 1994 08:12:31 GMT"),
-        *("Tue, 15 Nov 1994 08:12:31 -99999"),
+        *("Tue, 15 Nov 1994 08:12:31 -99999", "Fri, 31 Dec 9999 23:59:59 -0100"),
     ],
     ids=lambda text: repr(text)[:30],
 )

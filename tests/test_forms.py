@@ -417,3 +417,12 @@ def test_a_form_can_be_looked_at_twice():
         assert body.fields == body.fields == [("a", "1")]
         assert body.files is body.files
         assert body.stream.read() == body.data == b""
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+def test_a_stray_line_break_is_refused_however_the_body_is_cut(size):
+    """The parser below sees it only where a chunk ends within the line."""
+    data = form(file("f", "a\nb.txt", b"content"))
+    chunks = [data[i : i + size] for i in range(0, len(data), size)]
+    with pytest.raises(BadRequest, match="line break"):
+        parse(MULTIPART, *chunks)

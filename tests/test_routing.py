@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import re
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -300,6 +301,7 @@ def test_only_a_folder_is_found_without_its_slash(rule, strict, path, result):
         ("/a/", At("/a"), "/a/"),
         ("/a/", At("/a", query_string=b"x=%2F&x=1"), "/a/?x=%2F&x=1"),
         ("/a/", At("/a", query_string=b"\xff?&%"), "/a/?\xff?&%"),
+        ("/a/", At("/a", query_string=b"a\r\nb\0 \x7f"), "/a/?a%0D%0Ab%00%20%7F"),
         ("/a/", At("/a", script_root="/app", host="h:8080"), "/app/a/"),
         ("/app/", At("/app", script_root="/app"), "/app/app/"),
         ("/a/", At("/a", script_root="/ä p"), "/%C3%A4%20p/a/"),
@@ -552,3 +554,42 @@ def test_the_cost_of_a_match_does_not_grow_with_the_number_of_rules():
     assert len(url_map._tree.root.static) == 5_000
     for n in range(0, 5_000, 50):
         assert outcome(url_map, f"/r{n}/7/{n}") == (f"/r{n}/<int:x>/{n}", {"x": 7})
+
+
+@pytest.mark.parametrize(
+    ("rule", "piece"),
+    [
+        ("/<a>-<b>.html", "-"),
+        ("/<a>-<b>-<c>.html", "-"),
+        ("/<a>-<b>-<c>-<d>-<e>.html", "-"),
+        ("/<int:a><int:b><int:c>.html", "1"),
+        ("/<int:a><int:b>x", "1"),
+        ("/<a>-<int:b>x", "-1"),
+        ("/<path:a>/<b>/x", "a/"),
+        ("/<string(minlength=2):a>.<b>.<c>/x", "."),
+        ("/<path:a>/x/<path:b>/x/<path:c>/y", "x/"),
+        ("/<path:a>-<path:b>-<path:c>/y", "-"),
+    ],
+)
+@pytest.mark.parametrize("length", [100, 300, 4000, 60_000])
+def test_no_path_takes_long_to_be_refused(rule, piece, length):
+    """Each variable more is one power more of the length, and a path may be long."""
+    url_map = table(Rule(rule, endpoint="it"))
+    path = "/" + piece * (length // len(piece))
+    start = time.process_time()
+    with pytest.raises(NotFound):
+        url_map.match(path, "GET")
+    assert time.process_time() - start < 2
+
+
+def test_texts_of_a_usual_length_are_told_apart():
+    url_map = table(
+        Rule("/<a>-<b>.html", endpoint="two"),
+        Rule("/<int:y>-<int:m>-<int:d>-<slug>", endpoint="date"),
+        Rule("/of/<path:x>/<y>", endpoint="path"),
+    )
+    slug = "s" * 50_000
+    assert url_map.match(f"/{'a' * 2000}-{'b' * 2000}.html", "GET")[0].endpoint == "two"
+    found = url_map.match(f"/2025-01-02-{slug}", "GET")
+    assert (found[0].endpoint, found[1]["slug"]) == ("date", slug)
+    assert url_map.match(f"/of/{'a/' * 1000}b", "GET")[1]["y"] == "b"

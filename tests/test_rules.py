@@ -208,3 +208,18 @@ def test_defaults_are_a_copy():
     rule = Rule("/", defaults=defaults)
     defaults["page"] = 2
     assert rule.defaults == {"page": 1}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("int(foo=1)", "int(1, 2, 3, True, 5)", "int(3, fixed_digits=3)"),
+        *("int(min=a)", "int(fixed_digits=a)", "float(max='1')", "any()"),
+        *("string(minlength=a)", "string(minlength=5, maxlength=2)"),
+        *("string(minlength=99999999999999999999)", "string(length=-1)"),
+    ],
+)
+def test_arguments_that_a_converter_does_not_take_are_refused_with_the_rule(text):
+    with pytest.raises(ValueError, match="does not take") as caught:
+        Map().add(Rule(f"/<{text}:x>"))
+    assert repr(f"/<{text}:x>") in str(caught.value)

@@ -10,6 +10,7 @@ import pytest
 from asyncflask.exceptions import BuildError
 from asyncflask.routing import Map, MapAdapter
 from asyncflask.rules import Rule
+from asyncflask.target import Target
 
 
 def table(*rules: Rule) -> Map:
@@ -204,3 +205,12 @@ def test_a_url_names_the_host_where_it_must(
 ):
     adapter = MapAdapter(table(*HOSTS), at, server_name)
     assert adapter.build(endpoint, values, **options) == url
+
+
+@pytest.mark.parametrize("name", ["/evil.example", "//evil.example/x", "/"])
+def test_slashes_in_front_of_a_path_name_no_other_host(name):
+    """//evil.example is a URL without a scheme, and leads off the site."""
+    target = Target({"path": "/", "method": "GET", "headers": []})
+    url_map = table(Rule("/<path:name>", endpoint="files"))
+    url = MapAdapter(url_map, target, None).build("files", {"name": name})
+    assert url == "/" + name.lstrip("/")

@@ -23,7 +23,7 @@ from wsgiref.validate import validator
 
 import anyio
 import pytest
-from starlette import responses
+from starlette import requests, responses
 from starlette.background import BackgroundTask
 
 from asyncflask import (
@@ -1279,6 +1279,47 @@ def test_asgi_code_that_ends_too_early_is_an_error(count, error):
     with pytest.raises(RuntimeError, match=error):
         Answer(app)
     assert torn == [RuntimeError]
+
+
+@pytest.mark.parametrize(
+    ("length", "code"), [("abc", 400), ("5", 400), ("9" * 5000, 400), ("4", 200)]
+)
+@pytest.mark.parametrize("how", ["ours", "starlette", "quiet", "returned"])
+def test_a_body_that_asgi_code_cannot_read_is_the_fault_of_its_client(
+    how, length, code
+):
+    """The code is told that the client has left: ASGI has no other word for it."""
+    app, inner = Flask(__name__), Flask(__name__)
+    ended = []
+
+    @inner.route("/<path:path>", methods=["POST"])
+    async def ours(path):
+        return request.data
+
+    async def starlette(scope, receive, send):
+        body = await requests.Request(scope, receive).body()
+        await responses.Response(body)(scope, receive, send)
+
+    async def quiet(scope, receive, send):
+        body, message = b"", await receive()
+        while message.get("more_body"):
+            body, message = body + message["body"], await receive()
+        if message["type"] == "http.request":
+            await responses.Response(body)(scope, receive, send)
+
+    guests = {"ours": inner, "starlette": starlette, "quiet": quiet}
+    app.mount("/in", guests.get(how, starlette))
+    app.add_url_rule(
+        "/own", "own", lambda: starlette, methods=["POST"], stream_body=True
+    )
+    app.teardown_request(lambda exc: ended.append(exc))
+    path = "/own" if how == "returned" else "/in/x"
+    keys = {"REQUEST_METHOD": "POST", "CONTENT_LENGTH": length, "checked": False}
+    got = Answer(app, path, io.BytesIO(b"body"), **keys)
+    assert got.code == code
+    assert got.data == b"body" or (code == 400 and b"Content-Length" in got.data)
+    assert len(ended) == (how == "returned")
+    inner.workers.close()
 
 
 class Closing:
