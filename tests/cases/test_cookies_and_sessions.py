@@ -226,7 +226,7 @@ def test_C4_each_flipped_byte_makes_an_empty_session():
         *("e30._____________w.AAAA", "\xff\xfe.\xfd.\xfc", "%00", "e30.AAAA.AAAA;x"),
         *(signed([1, 2]), signed("ab"), signed(None), signed(5)),
     ],
-    ids=lambda value: value[:12].encode("unicode_escape").decode(),
+    ids=lambda value: value[:6].encode("unicode_escape").decode(),
 )
 async def test_C4_a_broken_cookie_is_an_empty_session_and_never_a_500(
     app, client, value
