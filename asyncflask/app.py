@@ -86,6 +86,9 @@ class Flask:
     #: the host (and port) that subdomains stand in front of, and that external
     #: URLs name; None for what the client asked
     server_name: str | None = None
+    #: the hosts that the application answers for, a 400 for every other; a name
+    #: with a dot in front stands for itself and all its subdomains; None for any
+    trusted_hosts: list[str] | tuple[str, ...] | None = None
     #: answer OPTIONS for every rule added from now on
     provide_automatic_options: bool = False
 
