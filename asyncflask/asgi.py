@@ -62,7 +62,8 @@ async def serve(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
             hooked = True
             if ctx.is_body_announced or scope["method"] not in BODILESS:
                 await take_body(ctx, receive)
-            rest = ctx.start(respond(ctx))
+            coroutine = respond(ctx)
+            rest = ctx.carry(coroutine) if app.is_guarded else ctx.start(coroutine)
             if rest is not None and not await guarded(ctx, rest, receive, send):
                 return
 
