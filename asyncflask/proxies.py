@@ -104,7 +104,7 @@ class ProxyFix:
             prefix = said["prefix"].rstrip("/")
             fixed["root_path"] = prefix + scope.get("root_path", "")
             fixed["path"] = prefix + scope["path"]
-            if "raw_path" in scope:
+            if scope.get("raw_path"):
                 fixed["raw_path"] = prefix.encode("latin-1") + scope["raw_path"]
         return fixed
 

@@ -16,7 +16,7 @@ from .lazy import cached_property
 #: RFC 9110, section 4.2: host and port, no more; and of what RFC 3986 would let a
 #: host be made of, what names are made of
 _HOST = re.compile(
-    r"(?P<name>[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])"
+    r"(?P<name>[A-Za-z0-9_~-][A-Za-z0-9._~-]*|\[[0-9A-Fa-f:.]+\])"
     r"(?::(?P<port>[0-9]{1,5}))?"
 )
 #: RFC 9112, section 3.2.2: a target in absolute form, which many servers hand on
