@@ -70,8 +70,11 @@ async def serve(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
             response: Any = ctx.response
             if type(response.body) is bytes:
                 start, body = response.on_wire(scope["method"])
-                await send(start)
-                await send({"type": "http.response.body", "body": body})
+                try:
+                    await send(start)
+                    await send({"type": "http.response.body", "body": body})
+                except OSError:  # as ASGI servers may tell (HTTP spec 2.4)
+                    raise ClientDisconnected() from None
             else:
                 await send_response(ctx, receive, send)
     except ClientDisconnected:
