@@ -20,7 +20,6 @@ from datetime import timedelta
 from types import MethodType
 from typing import IO, TYPE_CHECKING, Any, TypeVar, overload
 
-import jinja2
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from . import asgi, pipeline, sessions, templating, wsgi
@@ -36,6 +35,8 @@ from .workers import WorkerPool
 from .wrappers import Request, Response
 
 if TYPE_CHECKING:
+    import jinja2
+
     from .testing import Client
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -534,7 +535,7 @@ class Flask:
 
     def create_jinja_loader(self) -> Any:
         """Return what loads templates: those of the folder ``templates``."""
-        return jinja2.FileSystemLoader(os.path.join(self.root_path, "templates"))
+        return templating.folder_loader(self)
 
     def _context(self, wanted: str) -> Calling:
         ctx = current_context(f"app.{wanted}()")

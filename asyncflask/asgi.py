@@ -57,13 +57,11 @@ async def serve(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
     try:
         ctx.context.run(begin, ctx)
         rule = ctx.rule
-        aside = rule is not None and rule.aside is not None
-        if not aside or not await step_aside(ctx, receive, send):
+        if rule is None or not rule.aside or not await step_aside(ctx, receive, send):
             hooked = True
             if ctx.is_body_announced or scope["method"] not in BODILESS:
                 await take_body(ctx, receive)
-            coroutine = respond(ctx)
-            rest = ctx.carry(coroutine) if app.is_guarded else ctx.start(coroutine)
+            rest = (ctx.carry if app.is_guarded else ctx.start)(respond(ctx))
             if rest is not None and not await guarded(ctx, rest, receive, send):
                 return
 
