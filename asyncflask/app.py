@@ -179,7 +179,7 @@ class Flask:
         #: what to call at each stage: the default, or what overrides it
         self.stages = Stages(self)
         #: True if the time of views is limited, or they mind their client leaving
-        self.is_guarded = self.view_timeout is not None or self.cancel_on_disconnect
+        self.guarded = self.view_timeout is not None or self.cancel_on_disconnect
         self.__call__ = self._serve_asgi  # type: ignore[method-assign, assignment]
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -189,7 +189,7 @@ class Flask:
         elif name in pipeline.DEFAULTS:
             self.stages = Stages(self)
         elif name in _GUARDS:
-            self.is_guarded = True
+            self.guarded = True
 
     def __delattr__(self, name: str) -> None:
         object.__delattr__(self, name)
@@ -252,7 +252,7 @@ class Flask:
         if view_func is not None:
             self._add_view(endpoint, view_func)
         self.url_map.add(Rule(rule, endpoint=endpoint, **options))
-        self.is_guarded = self.is_guarded or not _GUARDS.isdisjoint(options)
+        self.guarded = self.guarded or not _GUARDS.isdisjoint(options)
 
     def _add_options(self, options: dict[str, Any]) -> None:
         methods = options["methods"]

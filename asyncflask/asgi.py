@@ -61,7 +61,7 @@ async def serve(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
             hooked = True
             if ctx.is_body_announced or scope["method"] not in BODILESS:
                 await take_body(ctx, receive)
-            rest = (ctx.carry if app.is_guarded else ctx.start)(respond(ctx))
+            rest = ctx.carry(respond(ctx)) if app.guarded else ctx.start(respond(ctx))
             if rest is not None and not await guarded(ctx, rest, receive, send):
                 return
 
