@@ -147,7 +147,9 @@ class Good(Client):
             await self.connection.send(exchange.data())
             answer = await self.answer(exchange.method)
             self.record.latencies.append(time.perf_counter() - start)
-            self.record.slowest[exchange.kind] = max(self.record.slowest[exchange.kind], self.record.latencies[-1])
+            self.record.slowest[exchange.kind] = max(
+                self.record.slowest[exchange.kind], self.record.latencies[-1]
+            )
             try:
                 exchange.check(answer)
             except AssertionError as exc:
@@ -225,9 +227,7 @@ class Unreliable(Client):
             for path in ("/echo", "/echo/plain", "/upload", "/upload/plain", "/asgi/")
         ),
         Exchange("", "POST", "/wsgi/", text(""), {}, b"x" * 20_000),
-        Exchange(
-            "", "POST", "/form", text(""), MULTIPART, part("f", b"x" * 9000, "f")
-        ),
+        Exchange("", "POST", "/form", text(""), MULTIPART, part("f", b"x" * 9000, "f")),
     )
 
     async def leave(self) -> None:
@@ -304,7 +304,8 @@ class Hostile(Client):
         b"GET http://[::1/ HTTP/1.1\r\nHost: a\r\n\r\n",
         b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
         b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n"
+        b"Connection: upgrade\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     )
@@ -342,7 +343,9 @@ class Hostile(Client):
     async def sends_rubbish(self) -> None:
         data = bytearray(self.random.choice(Unreliable.requests).data()[:3000])
         for _ in range(self.random.randrange(1, 10)):
-            data[self.random.randrange(min(len(data), 200))] = self.random.randrange(256)
+            data[self.random.randrange(min(len(data), 200))] = self.random.randrange(
+                256
+            )
         try:
             async with asyncio.timeout(2):  # it may wait for more of a body
                 await self.refused(bytes(data))
@@ -356,7 +359,9 @@ class Hostile(Client):
     async def announces_too_much(self) -> None:
         path = self.random.choice(["/echo", "/form", "/form/plain", "/db/entry/a"])
         length = self.random.choice(["1000001", "9" * 18, "9" * 400])
-        await self.fresh(request("POST", path, {**URLENCODED, "Content-Length": length}))
+        await self.fresh(
+            request("POST", path, {**URLENCODED, "Content-Length": length})
+        )
         await self.connection.send(b"x" * 1000)
         try:
             status(413, 400)(await self.answer())
@@ -381,7 +386,10 @@ class Hostile(Client):
         body = b"".join(part(str(n), b"") for n in range(count)) + b"--edge--\r\n"
         headers = dict(MULTIPART)
         if self.random.random() < 0.5:
-            headers, body = dict(URLENCODED), b"&".join(b"%d=" % n for n in range(count))
+            headers, body = (
+                dict(URLENCODED),
+                b"&".join(b"%d=" % n for n in range(count)),
+            )
         path = self.random.choice(["/form", "/form/plain"])
         status(413)(await self.ask(request("POST", path, headers, body), "POST"))
 
@@ -396,7 +404,9 @@ class Hostile(Client):
     @often(2)
     async def asks_for_many_ranges(self) -> None:
         spans = ",".join(f"{n}-{n + 1000}" for n in range(self.random.randrange(1000)))
-        value = self.random.choice([spans, "0-,0-,0-", "-1", "9-1", f"{'9' * 500}-", "a"])
+        value = self.random.choice(
+            [spans, "0-,0-,0-", "-1", "9-1", f"{'9' * 500}-", "a"]
+        )
         data = request("GET", "/static/big.bin", {"Range": f"bytes={value}"})
         answer = await self.ask(data)
         status(200, 206, 400, 416)(answer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -100,7 +101,9 @@ class Server:
     def events(self) -> list[tuple[str, str]]:
         """Return what the site has written down: what happened, to which request."""
         lines = (self.folder / "events").read_text().splitlines()
-        return [(what, name) for what, _, name in (line.partition(" ") for line in lines)]
+        return [
+            (what, name) for what, _, name in (line.partition(" ") for line in lines)
+        ]
 
     async def state(self, deep: bool = False) -> dict[str, Any]:
         """Ask the site what it holds."""
@@ -173,27 +176,27 @@ async def sample(server: Server, seconds: float) -> Sample:
 # ---------------------------------------------------------------------- the log
 
 
+#: a traceback; and the last one of those that led to each other
+ONE = r"Traceback \(.*\n(?:[ \t].*\n)*{}.*\n"
+CHAIN = re.compile(
+    rf"^(?:{ONE.format('')}\n(?:During|The above) .*\n\n)*{ONE.format('(?P<error>)')}",
+    re.MULTILINE,
+)
+
+
 def unexpected(log: str, *allowed: str) -> list[str]:
     """Return the lines of a log that are neither news nor the failing views'.
 
     :param allowed: exceptions whose tracebacks are expected.
     """
-    left: list[str] = []
-    traceback: list[str] = []
-    for line in log.splitlines():
-        if line.startswith("Traceback ") or traceback:
-            traceback.append(line)
-            if line[:1] not in (" ", "T", "") and not _goes_on(line):
-                if not any(name in line for name in allowed):
-                    left.append(" / ".join([*traceback[-4:]]))
-                traceback = []
-        elif not is_news(line):
-            left.append(line)
-    return left + [" / ".join(traceback)] * bool(traceback)
 
+    def shortened(found: re.Match[str]) -> str:
+        error = found.string[found.start("error") : found.end()]
+        return "" if error.startswith(allowed) else " / ".join(found[0].splitlines())
 
-def _goes_on(line: str) -> bool:
-    return line.startswith(("During handling", "The above"))
+    return [
+        line for line in CHAIN.sub(shortened, log).splitlines() if not is_news(line)
+    ]
 
 
 NEWS = (

@@ -72,6 +72,9 @@ class Connection:
 
     async def send(self, data: bytes) -> None:
         """Send some bytes; whether they arrive shows when the response is read."""
+        if self.writer.transport.is_closing():
+            return
+
         try:
             self.writer.write(data)
             await self.writer.drain()
