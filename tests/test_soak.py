@@ -113,7 +113,7 @@ def test_what_is_left_is_a_fault(changes: dict[str, Any], what: str):
 @pytest.mark.parametrize(("each", "faults"), [(0, 0), (10, 0), (1000, 1)])
 def test_memory_that_grows_is_a_fault(each: int, faults: int):
     report = Report("", 1, 1)
-    report.samples = [Sample(n, 50_000 + n * each, 1, 1, 1, 0, 0) for n in range(40)]
+    report.samples = [Sample(n, 50_000 + n * each, 1, 1, 1, 0, 0, 0) for n in range(40)]
     check_memory(report)
     assert len(report.faults) == faults
 

@@ -73,12 +73,15 @@ def stop_all(uvicorn: str, folder: Path, count: int, seed: int) -> list[Stop]:
 
 def show_load(report: Report) -> None:
     """Print what the load has come to."""
-    print("\n   time     memory   files  threads  tasks  workers lent (waited for)")
+    print(
+        "\n   time     memory   files  threads  tasks  workers lent (waited for)"
+        "  loop lag"
+    )
     rows = report.samples[:: max(1, -(-len(report.samples) // MOST_ROWS))]
     for row in rows:
         print(
             f"{row.seconds:6.0f} s {row.memory:7} KiB {row.files:6} {row.threads:7}"
-            f" {row.tasks:6} {row.lent:7} ({row.waiting})"
+            f" {row.tasks:6} {row.lent:7} ({row.waiting}) {row.lag * 1000:20.0f} ms"
         )
     allowed = MORE_MEMORY + MORE_MEMORY_PART * report.samples[-1].memory
     print(
@@ -115,6 +118,11 @@ def show_latencies(report: Report) -> None:
         values = percentile(known, 0.5), percentile(known, 0.99), max(known)
         milliseconds = " ".join(f"{value * 1000:5.0f} ms" for value in values)
         print(f"{name:18} {len(known):8} {milliseconds}")
+    worst = ", ".join(
+        f"{name} {seconds * 1000:.0f} ms"
+        for name, seconds in report.loud.slowest.most_common(5)
+    )
+    print(f"the slowest among others: {worst}")
     print(
         f"(allowed: a p99 of {SLOWER} times that alone and {AND_SECONDS} s,"
         f" and {SLOWEST} s for the slowest)"

@@ -157,6 +157,8 @@ class Sample:
     tasks: int
     lent: int
     waiting: int
+    #: seconds that the loop kept a task waiting at most, since the last sample
+    lag: float
 
 
 async def sample(server: Server, seconds: float) -> Sample:
@@ -170,6 +172,7 @@ async def sample(server: Server, seconds: float) -> Sample:
         state["tasks"],
         sum(pool["lent"] for pool in state["workers"]),
         sum(pool["waiting"] for pool in state["workers"]),
+        state["lag"],
     )
 
 

@@ -32,6 +32,9 @@ logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
 #: what was opened and ended, so many times
 counts: Counter[str] = Counter()
 lock = threading.Lock()
+#: seconds that the loop kept a task waiting, since somebody last asked
+PAUSE = 0.02
+lags: list[float] = [0.0]
 events = os.open(FOLDER / "events", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
 
@@ -68,10 +71,20 @@ def new_app(name: str) -> Flask:
 app = new_app(__name__)
 
 
+async def measure() -> None:
+    """Measure how long the loop keeps a task waiting."""
+    while True:
+        start = time.perf_counter()
+        await asyncio.sleep(PAUSE)
+        lags.append(time.perf_counter() - start - PAUSE)
+
+
 @app.while_serving
 async def serving():
     os.write(events, b"serving-start -\n")
+    measuring = asyncio.create_task(measure())
     yield
+    measuring.cancel()
     os.write(events, b"serving-end -\n")
 
 
@@ -358,7 +371,9 @@ async def state():
         "workers": [app.workers.stats(), old.workers.stats()],
         "counts": dict(counts),
         "blocks": sys.getallocatedblocks(),
+        "lag": max(lags),
     }
+    lags[:] = [0.0]
     if request.args.get("deep"):
         gc.collect()
         said["blocks"] = sys.getallocatedblocks()
