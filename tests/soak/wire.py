@@ -138,6 +138,8 @@ class Connection:
                     raise asyncio.IncompleteReadError(b"", left)
                 left -= len(chunk)
                 yield chunk
+        elif answer.status == 400 and answer.get("connection") == "close":
+            yield await self.reader.read()  # uvicorn's own page, with h11
         else:
             raise Malformed(f"no end is announced: {answer.headers}")
 
