@@ -117,7 +117,8 @@ async def guarded(
     limit = setting(ctx, "view_timeout")
     cares = setting(ctx, "cancel_on_disconnect")
     if limit is None and not cares:
-        await rest
+        with ctx.app.outstanding:
+            await rest
         return True
 
     gone: Any = farewell(ctx, receive) if cares else anyio.sleep_forever
@@ -135,7 +136,8 @@ async def guarded(
         return late
 
     try:
-        await unless(watch, lambda: rest)
+        with ctx.app.outstanding:
+            await unless(watch, lambda: rest)
     except (ClientDisconnected, ServiceUnavailable) as exc:
         ctx.exception = exc  # for teardown: nothing of this is to be kept
         if exc is not late:
