@@ -308,10 +308,11 @@ class Runner:
                 timeout=PATIENCE,
                 text=True,
             )
-            said = self.without_port(done.stdout + done.stderr)
-            assert done.returncode == 0, f"{block.where}: {command}\n{said}"
-            if expected:
-                assert_same(said, expected, f"{block.where}: {command}")
+            where = f"{block.where}: {command}\n{done.stderr}"
+            assert done.returncode == 0, f"{where}{done.stdout}"
+            if expected:  # curl draws its progress to where errors go
+                said = done.stdout or done.stderr
+                assert_same(self.without_port(said), expected, where)
 
     @property
     def environment(self) -> dict[str, str]:
