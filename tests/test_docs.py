@@ -549,3 +549,11 @@ def test_what_a_block_is_stands_in_its_head(tmp_path: Path) -> None:
         ("html+jinja", 9, "templates/a.html", "it never ends"),
         ("console", 16, None, None),
     ]
+
+
+@pytest.mark.parametrize("name", ["flaskr.py", "flaskr_async.py"])
+def test_the_tutorial_builds_the_whole_example(name: str) -> None:
+    parts = [b for b in blocks_of(ROOT / "docs" / "tutorial.md") if b.path == name]
+    built = "".join(part.code for part in parts)
+    example = (ROOT / "examples" / "flaskr" / name).read_text()
+    assert re.sub("\n+", "\n", built) == re.sub("\n+", "\n", example)
