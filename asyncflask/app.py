@@ -109,12 +109,17 @@ class Flask:
     #: be in plain code at once; the others wait in line
     worker_threads: int = 40
 
-    #: the name of the session's cookie, and the path, domain and flags it gets
+    #: the name of the session's cookie
     session_cookie_name: str = "session"
+    #: the path below which the browser sends it
     session_cookie_path: str = "/"
+    #: the domain it is for, with its subdomains; None for this very host
     session_cookie_domain: str | None = None
+    #: whether it is sent over HTTPS only
     session_cookie_secure: bool = False
+    #: whether it is kept from JavaScript
     session_cookie_httponly: bool = True
+    #: whether other sites' requests bring it: "Lax", "Strict", "None", or None
     session_cookie_samesite: str | None = "Lax"
     #: how long a session is accepted, and a permanent one kept by the browser
     permanent_session_lifetime: timedelta = timedelta(days=31)
@@ -214,7 +219,7 @@ class Flask:
             app.add_url_rule("/", "index")
             app.view_functions["index"] = index
 
-        :param rule: the rule; see :mod:`asyncflask.routing`.
+        :param rule: the rule, such as ``/user/<int:id>``; see :meth:`route`.
         :param endpoint: its name for ``url_for``; the name of the view by
             default.
         :param view_func: the view, if it is to be registered as well.

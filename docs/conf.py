@@ -38,7 +38,7 @@ nitpick_ignore_regex = [
     ("py:class", r"Scope|starlette\..*|asyncflask\.(forms|mounting|calling)\.\w+"),
 ]
 
-myst_enable_extensions = ["colon_fence", "deflist", "attrs_inline"]
+myst_enable_extensions = ["colon_fence", "deflist", "attrs_block", "attrs_inline"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
@@ -46,7 +46,7 @@ autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
-python_maximum_signature_line_length = 72
+python_maximum_signature_line_length = 120
 
 html_theme = "furo"
 html_title = "asyncflask"
@@ -69,7 +69,7 @@ html_theme_options = {
 html_copy_source = False
 html_show_sphinx = False
 pygments_style = "friendly"
-pygments_dark_style = "native"
+pygments_dark_style = "github-dark"
 
 
 #: the pages on what these modules do
