@@ -20,7 +20,6 @@ from datetime import timedelta
 from types import MethodType
 from typing import IO, TYPE_CHECKING, Any, TypeVar, overload
 
-import jinja2
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from . import asgi, pipeline, sessions, templating, wsgi
@@ -36,10 +35,16 @@ from .workers import WorkerPool
 from .wrappers import Request, Response
 
 if TYPE_CHECKING:
+    import jinja2
+
     from .testing import Client
 
 F = TypeVar("F", bound=Callable[..., Any])
 Lifespan = TypeVar("Lifespan", bound=Callable[[], AsyncGenerator[Any]])
+
+
+#: the settings of the application or a rule that may break a view off
+_GUARDS = frozenset(("view_timeout", "cancel_on_disconnect"))
 
 
 def _folder_of(name: str) -> str:
@@ -86,6 +91,9 @@ class Flask:
     #: the host (and port) that subdomains stand in front of, and that external
     #: URLs name; None for what the client asked
     server_name: str | None = None
+    #: the hosts that the application answers for, a 400 for every other; a name
+    #: with a dot in front stands for itself and all its subdomains; None for any
+    trusted_hosts: list[str] | tuple[str, ...] | None = None
     #: answer OPTIONS for every rule added from now on
     provide_automatic_options: bool = False
 
@@ -175,6 +183,8 @@ class Flask:
         self.process_lifespan: ProcessLifespan | None = None
         #: what to call at each stage: the default, or what overrides it
         self.stages = Stages(self)
+        #: True if the time of views is limited, or they mind their client leaving
+        self.guarded = self.view_timeout is not None or self.cancel_on_disconnect
         self.__call__ = self._serve_asgi  # type: ignore[method-assign, assignment]
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -183,6 +193,8 @@ class Flask:
             self._route_static()
         elif name in pipeline.DEFAULTS:
             self.stages = Stages(self)
+        elif name in _GUARDS:
+            self.guarded = True
 
     def __delattr__(self, name: str) -> None:
         object.__delattr__(self, name)
@@ -245,6 +257,7 @@ class Flask:
         if view_func is not None:
             self._add_view(endpoint, view_func)
         self.url_map.add(Rule(rule, endpoint=endpoint, **options))
+        self.guarded = self.guarded or not _GUARDS.isdisjoint(options)
 
     def _add_options(self, options: dict[str, Any]) -> None:
         methods = options["methods"]
@@ -527,7 +540,7 @@ class Flask:
 
     def create_jinja_loader(self) -> Any:
         """Return what loads templates: those of the folder ``templates``."""
-        return jinja2.FileSystemLoader(os.path.join(self.root_path, "templates"))
+        return templating.folder_loader(self)
 
     def _context(self, wanted: str) -> Calling:
         ctx = current_context(f"app.{wanted}()")
