@@ -80,6 +80,9 @@ def redirect(location: str, code: int = 302) -> Response:
 def jsonify(*args: Any, **kwargs: Any) -> Response:
     """Return a JSON response of one value, of a list, or of keyword arguments.
 
+    A view may as well return the dict or list itself. Dates become HTTP dates,
+    UUIDs and decimals strings, dataclasses objects.
+
     :raises TypeError: with both kinds of arguments, or for a value that JSON
         has no form for.
     """
@@ -100,11 +103,11 @@ def json_response(cls: type[Response], value: Any) -> Response:
 def flash(message: str, category: str = "message") -> None:
     """Keep a message for the next page that the user sees.
 
-    The template gets it with :func:`get_flashed_messages`. Of more than
-    :data:`MAX_FLASHES` messages the oldest are dropped, with a warning in the
-    log, so that a page that never shows them does not fill the cookie; and so they
-    are of more than :data:`MAX_FLASHED_TEXT` characters.
+    The template gets it with :func:`get_flashed_messages`. Of more than 50
+    messages, or of more than 2000 characters, the oldest are dropped, with a warning
+    in the log, so that a page that never shows them does not fill the cookie.
 
+    :param message: the text; templates escape it.
     :param category: a word for the template, such as ``"error"``.
     """
     session = current_context("flash").session
