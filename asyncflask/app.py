@@ -123,7 +123,7 @@ class Flask:
         #: the name the application was made with
         self.package_name = package_name
         #: the folder of that module or package
-        self.root_path = _folder_of(package_name)
+        self.root_path: str = _folder_of(package_name)
         #: view functions by endpoint; filled by :meth:`route`
         self.view_functions: dict[str, Callable[..., Any]] = {}
         #: handlers by status code or exception class; filled by
@@ -149,17 +149,19 @@ class Flask:
         #: :meth:`while_serving`
         self.while_serving_funcs: list[Callable[[], AsyncGenerator[Any]]] = []
         #: all rules: iterate over it, print it, add converters to it
-        self.url_map = Map()
+        self.url_map: Map = Map()
         #: the rule of the static files; it stands in the map if they are served
-        self.static_rule = Rule("/")
+        self.static_rule: Rule = Rule("/")
         self._route_static()
         self._prepare_to_serve()
 
     def _prepare_to_serve(self) -> None:
         #: the threads for plain callables
-        self.workers = WorkerPool(lambda: self.worker_threads, "asyncflask-worker")
+        self.workers: WorkerPool = WorkerPool(
+            lambda: self.worker_threads, "asyncflask-worker"
+        )
         #: whether each callable is plain or async, as far as known
-        self.kinds = KindTable()
+        self.kinds: KindTable = KindTable()
         #: the ASGI application; wrap it to put middleware around:
         #: ``app.asgi_app = Middleware(app.asgi_app)``
         self.asgi_app: ASGIApp = MethodType(asgi.serve, self)
@@ -169,7 +171,7 @@ class Flask:
         #: the lifespan under WSGI, if there is anything in it
         self.process_lifespan: ProcessLifespan | None = None
         #: what to call at each stage: the default, or what overrides it
-        self.stages = Stages(self)
+        self.stages: Stages = Stages(self)
         self.__call__ = self._serve_asgi  # type: ignore[method-assign, assignment]
 
     def __setattr__(self, name: str, value: Any) -> None:

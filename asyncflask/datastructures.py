@@ -512,7 +512,9 @@ class FileStorage:
         self.filename = filename
         self.name = name
         fields = headers or {}
-        self.headers = {field.lower(): value for field, value in fields.items()}
+        self.headers: dict[str, str] = {
+            field.lower(): value for field, value in fields.items()
+        }
 
     @property
     def content_type(self) -> str:

@@ -11,7 +11,7 @@ from .context import _request_ctx_stack, current_context
 from .json import dumps
 from .wrappers import Response
 
-logger = logging.getLogger("asyncflask")
+logger: logging.Logger = logging.getLogger("asyncflask")
 
 #: flashed messages that wait in a session; older ones are dropped
 MAX_FLASHES = 50

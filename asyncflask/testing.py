@@ -209,7 +209,7 @@ class ClientResponse:
         self, status_code: int, raw_headers: list[tuple[bytes, bytes]], data: bytes
     ) -> None:
         self.status_code = status_code
-        self.headers = ResponseHeaders(raw=list(raw_headers))
+        self.headers: ResponseHeaders = ResponseHeaders(raw=list(raw_headers))
         self.data = data
         self.history: list[ClientResponse] = []
 
@@ -380,11 +380,11 @@ class Exchange:
 
     def __init__(self, scope: Scope, body: bytes) -> None:
         self.scope = scope
-        self.pending = [body]
-        self.status = 0
+        self.pending: list[bytes] = [body]
+        self.status: int = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self.chunks: list[bytes] = []
-        self.is_complete = False
+        self.is_complete: bool = False
         #: set when the response is complete, for who waits for that
         self.news: anyio.Event | None = None
 

@@ -390,7 +390,7 @@ class Response:
         self.raw_headers: list[tuple[bytes, bytes]] = [
             self._default_type if mimetype is None else _type_field(mimetype)
         ]
-        self.status_code = self.default_status
+        self.status_code: int = self.default_status
         if type(response) is str:
             self.body: Any = response.encode()
         else:
