@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import (
     AsyncGenerator,
+    AsyncIterator,
     Awaitable,
     Callable,
     Iterable,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from .testing import Client
 
 F = TypeVar("F", bound=Callable[..., Any])
-Lifespan = TypeVar("Lifespan", bound=Callable[[], AsyncGenerator[Any]])
+Lifespan = TypeVar("Lifespan", bound=Callable[[], AsyncIterator[Any]])
 
 
 def _folder_of(name: str) -> str:
@@ -395,12 +396,13 @@ class Flask:
 
         :raises TypeError: for anything but an ``async def`` with a ``yield``.
         """
-        if not inspect.isasyncgenfunction(f):
+        function: Callable[[], Any] = f
+        if not inspect.isasyncgenfunction(function):
             raise TypeError(
                 f"{f!r} cannot be run around the serving: it is not an async generator"
                 " function. Write async def, with one yield in it."
             )
-        self.while_serving_funcs.append(f)
+        self.while_serving_funcs.append(function)
         self.process_lifespan = self.process_lifespan or ProcessLifespan(self)
         return f
 

@@ -15,7 +15,7 @@ import os
 import secrets
 from collections.abc import Iterable, Mapping
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 from urllib.parse import SplitResult, quote, unquote, urlencode, urljoin, urlsplit
 
 import anyio
@@ -225,7 +225,13 @@ class ClientResponse:
         """The body as text."""
         return self.data.decode("utf-8", "replace")
 
-    def get_data(self, as_text: bool = False) -> Any:
+    @overload
+    def get_data(self, as_text: Literal[False] = False) -> bytes: ...
+    @overload
+    def get_data(self, as_text: Literal[True]) -> str: ...
+    @overload
+    def get_data(self, as_text: bool) -> str | bytes: ...
+    def get_data(self, as_text: bool = False) -> str | bytes:
         """Return the body as bytes, or as text."""
         return self.text if as_text else self.data
 
