@@ -191,7 +191,7 @@ class Caller:
             return Answer(got.status_code, list(got.headers.items()), got.data)
 
         scope, body = build_request(path, **options)
-        self.httpx._transport.root_path = scope["root_path"]  # type: ignore[attr-defined]
+        self.httpx._transport.root_path = scope["root_path"]
         query = scope["query_string"].decode()
         headers = dict(scope["headers"])
         host = headers.pop(b"host").decode()
