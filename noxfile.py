@@ -1,20 +1,29 @@
-"""The one door for checks: ``nox -s tests``, ``lint``, ``types``, ``examples``,
-``docs``.
+"""The one door for checks: ``nox`` runs those that are due before each commit.
 
-``fuzz``, ``soak`` and ``bench`` run only when they are asked for.
-Versions and dependency groups stand in ``pyproject.toml``.
+``nox --list`` names them all. ``lowest``, ``coverage``, ``fuzz``, ``soak`` and
+``bench`` run only when they are asked for. What stands behind ``--`` goes to the tool
+itself: ``nox -s tests-3.13 -- -k streams``. Versions and dependency groups stand in
+``pyproject.toml``.
 """
 
+import os
+import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import nox
 
 nox.needs_version = ">=2025.5"
-nox.options.sessions = ["lint", "types", "tests", "examples", "docs"]
+nox.options.sessions = ["lint", "types", "tests", "examples", "docs", "package"]
 nox.options.default_venv_backend = "venv"
 
 PROJECT = nox.project.load_toml("pyproject.toml")
+
+#: the tests that share the processors; those that start servers, browsers and the
+#: like want them for themselves, one after the other
+PARALLEL = ["-m", "not process", "-n", "auto"]
+SERIAL = ["-m", "process"]
 
 
 def is_present(version: str) -> bool:
@@ -29,17 +38,25 @@ def is_present(version: str) -> bool:
 PYTHONS = [v for v in nox.project.python_versions(PROJECT) if is_present(v)]
 
 
-def install(session: nox.Session, group: str) -> None:
+def install(session: nox.Session, group: str, *more: str) -> None:
     """Install the package itself and a dependency group."""
-    session.install("-e", ".", *nox.project.dependency_groups(PROJECT, group))
+    session.install("-e", ".", *nox.project.dependency_groups(PROJECT, group), *more)
+
+
+# ------------------------------------------------------------------------ the tests
 
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run the tests; those that start servers and browsers on one version only."""
     install(session, "test")
-    only = [] if session.python == PYTHONS[0] else ["-m", "not process"]
-    session.run("pytest", "tests", *only, *session.posargs)
+    if session.posargs:
+        session.run("pytest", *session.posargs)
+        return
+
+    session.run("pytest", "tests", *PARALLEL)
+    if session.python == PYTHONS[0]:
+        session.run("pytest", "tests", *SERIAL)
 
 
 @nox.session(python=PYTHONS)
@@ -47,6 +64,28 @@ def examples(session: nox.Session) -> None:
     """Run the example applications' own tests."""
     install(session, "test")
     session.run("pytest", "examples", *session.posargs)
+
+
+@nox.session(python=PYTHONS[:1])
+def lowest(session: nox.Session) -> None:
+    """Run the tests with the oldest versions that ``pyproject.toml`` allows."""
+    wanted = PROJECT["project"]["dependencies"]
+    oldest = [re.sub(r">=([^,]+).*", r"==\1", requirement) for requirement in wanted]
+    install(session, "test", *oldest)
+    # What an old uvicorn asks of a new websockets is not our business.
+    calm = ["-W", "ignore:websockets:DeprecationWarning"]
+    session.run("pytest", "tests", *calm, *(session.posargs or PARALLEL))
+
+
+@nox.session(python=PYTHONS[:1])
+def coverage(session: nox.Session) -> None:
+    """Measure which lines and branches the tests reach, in all processes."""
+    install(session, "coverage")
+    session.run("coverage", "erase")
+    for chosen in PARALLEL, SERIAL:
+        session.run("coverage", "run", "-m", "pytest", "tests", *chosen)
+    session.run("coverage", "combine", "--quiet")
+    session.run("coverage", "report", *session.posargs)
 
 
 @nox.session
@@ -70,6 +109,9 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 
+# --------------------------------------------------------- the sources and the package
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style and formatting."""
@@ -80,9 +122,12 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check types, strictly."""
-    install(session, "types")
-    session.run("mypy")
+    """Check types, strictly, and that all that is public says its type."""
+    # pyright judges what is installed, so it must not be installed as editable.
+    session.install(".", *nox.project.dependency_groups(PROJECT, "types"))
+    session.run("mypy", *session.posargs)
+    session.run("pyright")
+    session.run("pyright", "--verifytypes", "asyncflask", "--ignoreexternal")
 
 
 @nox.session
@@ -94,8 +139,18 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
-def build(session: nox.Session) -> None:
-    """Build wheel and sdist into ``dist``."""
+def package(session: nox.Session) -> None:
+    """Build wheel and sdist into ``dist``, check them, and serve with each."""
+    session.install(*nox.project.dependency_groups(PROJECT, "package"))
     shutil.rmtree("dist", ignore_errors=True)
-    session.install("build")
     session.run("python", "-m", "build")
+    files = sorted(str(path) for path in Path("dist").iterdir())
+    session.run("twine", "check", "--strict", *files)
+    session.run("python", "tests/packaging.py", "contents", *files)
+    for file in files:
+        venv = session.create_tmp()
+        session.run("python", "-m", "venv", "--clear", venv)
+        python = str(Path(venv, "Scripts" if os.name == "nt" else "bin", "python"))
+        session.run(python, "-m", "pip", "install", "-q", file, external=True)
+        # -I: nothing of the folder it stands in
+        session.run(python, "-I", "tests/packaging.py", "installed", external=True)

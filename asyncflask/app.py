@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import (
     AsyncGenerator,
+    AsyncIterator,
     Awaitable,
     Callable,
     Iterable,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from .testing import Client
 
 F = TypeVar("F", bound=Callable[..., Any])
-Lifespan = TypeVar("Lifespan", bound=Callable[[], AsyncGenerator[Any]])
+Lifespan = TypeVar("Lifespan", bound=Callable[[], AsyncIterator[Any]])
 
 
 #: the settings of the application or a rule that may break a view off
@@ -139,7 +140,7 @@ class Flask:
         #: the name the application was made with
         self.package_name = package_name
         #: the folder of that module or package
-        self.root_path = _folder_of(package_name)
+        self.root_path: str = _folder_of(package_name)
         #: view functions by endpoint; filled by :meth:`route`
         self.view_functions: dict[str, Callable[..., Any]] = {}
         #: handlers by status code or exception class; filled by
@@ -165,19 +166,21 @@ class Flask:
         #: :meth:`while_serving`
         self.while_serving_funcs: list[Callable[[], AsyncGenerator[Any]]] = []
         #: all rules: iterate over it, print it, add converters to it
-        self.url_map = Map()
+        self.url_map: Map = Map()
         #: the rule of the static files; it stands in the map if they are served
-        self.static_rule = Rule("/")
+        self.static_rule: Rule = Rule("/")
         self._route_static()
         self._prepare_to_serve()
 
     def _prepare_to_serve(self) -> None:
         #: the threads for plain callables
-        self.workers = WorkerPool(lambda: self.worker_threads, "asyncflask-worker")
+        self.workers: WorkerPool = WorkerPool(
+            lambda: self.worker_threads, "asyncflask-worker"
+        )
         #: the requests that an ASGI server waits for
-        self.outstanding = Outstanding()
+        self.outstanding: Outstanding = Outstanding()
         #: whether each callable is plain or async, as far as known
-        self.kinds = KindTable()
+        self.kinds: KindTable = KindTable()
         #: the ASGI application; wrap it to put middleware around:
         #: ``app.asgi_app = Middleware(app.asgi_app)``
         self.asgi_app: ASGIApp = MethodType(asgi.serve, self)
@@ -187,9 +190,9 @@ class Flask:
         #: the lifespan under WSGI, if there is anything in it
         self.process_lifespan: ProcessLifespan | None = None
         #: what to call at each stage: the default, or what overrides it
-        self.stages = Stages(self)
+        self.stages: Stages = Stages(self)
         #: True if the time of views is limited, or they mind their client leaving
-        self.guarded = self.view_timeout is not None or self.cancel_on_disconnect
+        self.guarded: bool = self.view_timeout is not None or self.cancel_on_disconnect
         self.__call__ = self._serve_asgi  # type: ignore[method-assign, assignment]
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -428,12 +431,13 @@ class Flask:
 
         :raises TypeError: for anything but an ``async def`` with a ``yield``.
         """
-        if not inspect.isasyncgenfunction(f):
+        function: Callable[[], Any] = f
+        if not inspect.isasyncgenfunction(function):
             raise TypeError(
                 f"{f!r} cannot be run around the serving: it is not an async generator"
                 " function. Write async def, with one yield in it."
             )
-        self.while_serving_funcs.append(f)
+        self.while_serving_funcs.append(function)
         self.process_lifespan = self.process_lifespan or ProcessLifespan(self)
         return f
 

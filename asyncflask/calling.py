@@ -260,11 +260,12 @@ class Calling(RequestContext):
     """
 
     context: contextvars.Context | None = None
-    side = LOOP
+    is_laden: bool
+    side: Side = LOOP
     #: True when the request is over
-    closed = False
+    closed: bool = False
     #: True for one that has failed, as long as the debugger keeps it
-    is_kept = False
+    is_kept: bool = False
     #: the thread that such a one keeps as well
     kept_worker: Worker | None = None
     #: True once the response is left to who sends it, who ends the request too

@@ -118,9 +118,9 @@ class RequestContext:
         #: why the body was refused
         self.body_error: Exception | None = None
         #: True once anything has opened the session
-        self.has_session = False
+        self.has_session: bool = False
         #: True once it holds what must be given back: a worker, a body
-        self.is_laden = False
+        self.is_laden: bool = False
 
     # ------------------------------------------------ made when first touched
 

@@ -89,7 +89,7 @@ class UnicodeConverter(BaseConverter):
     :param length: exactly so many.
     """
 
-    weight = 100
+    weight: int = 100
 
     def __init__(
         self,
@@ -104,8 +104,8 @@ class UnicodeConverter(BaseConverter):
 
         upper = "" if maxlength is None else str(int(maxlength))
         span = f"{int(minlength)},{upper}" if length is None else str(int(length))
-        self.regex = f"[^/]{{{span}}}"
-        self.is_open = span == "1,"
+        self.regex: str = f"[^/]{{{span}}}"
+        self.is_open: bool = span == "1,"
         if not self.is_open:
             self.weight = 90
 
@@ -157,9 +157,9 @@ class AnyConverter(BaseConverter):
         if not items:
             raise ValueError("it lists no words")
 
-        self.items = {str(item) for item in items}
-        self.regex = "(?:{})".format("|".join(_escaped(self.items)))
-        self.part_isolating = not any("/" in item for item in self.items)
+        self.items: set[str] = {str(item) for item in items}
+        self.regex: str = "(?:{})".format("|".join(_escaped(self.items)))
+        self.part_isolating: bool = not any("/" in item for item in self.items)
 
     def to_url(self, value: Any) -> str:
         """Return the word.
@@ -198,8 +198,8 @@ class NumberConverter(BaseConverter):
 
         self.min = min
         self.max = max
-        self.regex = f"-?{self.unsigned_regex}" if signed else self.unsigned_regex
-        self.is_bounded = min is not None or max is not None
+        self.regex: str = f"-?{self.unsigned_regex}" if signed else self.unsigned_regex
+        self.is_bounded: bool = min is not None or max is not None
 
     def to_python(self, value: str) -> Any:
         """Return the number, unless it is out of bounds."""
@@ -227,7 +227,7 @@ class IntegerConverter(NumberConverter):
 
     unsigned_regex = "[0-9]+"
     weight = 30
-    convert = int
+    convert: Callable[[str], Any] = int
 
     def __init__(
         self,
@@ -238,8 +238,8 @@ class IntegerConverter(NumberConverter):
         signed: bool = False,
     ) -> None:
         super().__init__(map, min, max, signed)
-        self.fixed_digits = int(fixed_digits)
-        self.is_open = not (signed or fixed_digits or self.is_bounded)
+        self.fixed_digits: int = int(fixed_digits)
+        self.is_open: bool = not (signed or fixed_digits or self.is_bounded)
 
     def parser(self) -> Callable[[str], Sequence[Any]]:
         """Return the usual, or what takes any digits when there are no limits."""
@@ -281,7 +281,7 @@ class FloatConverter(NumberConverter):
 
     unsigned_regex = r"[0-9]+\.[0-9]+"
     weight = 40
-    convert = float
+    convert: Callable[[str], Any] = float
 
     def to_python(self, value: str) -> Any:
         """Return the number; with so many digits that it is none, it is refused."""

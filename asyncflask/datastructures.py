@@ -12,9 +12,16 @@ import base64
 import functools
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import (
+    Callable,
+    Collection,
+    ItemsView,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from os import PathLike, fspath
-from typing import IO, Any, Generic, NamedTuple, TypeVar, overload
+from typing import IO, Any, Generic, Literal, NamedTuple, TypeVar, overload
 
 from starlette.datastructures import Headers, MutableHeaders
 
@@ -83,7 +90,11 @@ class MultiDict(Mapping[str, V], Generic[V]):
 
         return _convert(values[0], default, type)
 
-    def getlist(self, key: str, type: Callable[[V], Any] | None = None) -> list[Any]:
+    @overload
+    def getlist(self, key: str, type: None = None) -> list[V]: ...
+    @overload
+    def getlist(self, key: str, type: Callable[[V], T]) -> list[T]: ...
+    def getlist(self, key: str, type: Any = None) -> list[Any]:
         """Return every value of a key; those that ``type`` refuses are left out."""
         values = self._lists.get(key, [])
         if type is None:
@@ -96,6 +107,10 @@ class MultiDict(Mapping[str, V], Generic[V]):
         """Iterate over the keys, each with the list of its values."""
         return ((key, list(values)) for key, values in self._lists.items())
 
+    @overload
+    def items(self, multi: Literal[False] = False) -> ItemsView[str, V]: ...
+    @overload
+    def items(self, multi: bool) -> Collection[tuple[str, V]]: ...
     def items(self, multi: bool = False) -> Any:
         """Return keys with their first values, or with every one if ``multi``."""
         return self.multi_items() if multi else super().items()
@@ -104,6 +119,12 @@ class MultiDict(Mapping[str, V], Generic[V]):
         """Return every pair; a key of several values stands several times."""
         return [(key, v) for key, values in self._lists.items() for v in values]
 
+    @overload
+    def to_dict(self, flat: Literal[True] = True) -> dict[str, V]: ...
+    @overload
+    def to_dict(self, flat: Literal[False]) -> dict[str, list[V]]: ...
+    @overload
+    def to_dict(self, flat: bool) -> dict[str, V] | dict[str, list[V]]: ...
     def to_dict(self, flat: bool = True) -> dict[str, Any]:
         """Return a plain dict: of first values, or of lists if not ``flat``."""
         if flat:
@@ -145,6 +166,16 @@ class RequestHeaders(Headers):
         except KeyError:
             raise BadRequestKeyError(key, "header fields") from None
 
+    @overload
+    def get(self, key: str, default: None = None, type: None = None) -> str | None: ...
+    @overload
+    def get(self, key: str, default: D, type: None = None) -> str | D: ...
+    @overload
+    def get(
+        self, key: str, default: None = None, *, type: Callable[[str], T]
+    ) -> T | None: ...
+    @overload
+    def get(self, key: str, default: D, type: Callable[[str], T]) -> T | D: ...
     def get(self, key: str, default: Any = None, type: Any = None) -> Any:
         """Return a field's value, converted if a type is given; else the default."""
         value = super().get(key, _MISSING)
@@ -256,6 +287,16 @@ class ResponseHeaders(MutableHeaders):
 
     add = append
 
+    @overload
+    def get(self, key: str, default: None = None, type: None = None) -> str | None: ...
+    @overload
+    def get(self, key: str, default: D, type: None = None) -> str | D: ...
+    @overload
+    def get(
+        self, key: str, default: None = None, *, type: Callable[[str], T]
+    ) -> T | None: ...
+    @overload
+    def get(self, key: str, default: D, type: Callable[[str], T]) -> T | D: ...
     def get(self, key: str, default: Any = None, type: Any = None) -> Any:
         """Return a field's value, converted if a type is given; else the default."""
         value = super().get(key, _MISSING)
@@ -512,7 +553,9 @@ class FileStorage:
         self.filename = filename
         self.name = name
         fields = headers or {}
-        self.headers = {field.lower(): value for field, value in fields.items()}
+        self.headers: dict[str, str] = {
+            field.lower(): value for field, value in fields.items()
+        }
 
     @property
     def content_type(self) -> str:

@@ -180,7 +180,7 @@ class MethodNotAllowed(HTTPException):
     def __init__(
         self, description: str | None = None, allowed: Iterable[str] = ()
     ) -> None:
-        self.allowed = sorted(allowed)
+        self.allowed: list[str] = sorted(allowed)
         headers = {"Allow": ", ".join(self.allowed)} if self.allowed else None
         super().__init__(description, headers=headers)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import io
 import tempfile
-from typing import IO, Any, ClassVar, NamedTuple
+from typing import IO, Any, ClassVar, NamedTuple, NoReturn
 from urllib.parse import unquote_to_bytes
 
 from multipart import (
@@ -54,7 +54,7 @@ class Body:
 
     def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008
         self.limits = limits
-        self.received = 0
+        self.received: int = 0
 
     def feed(self, chunk: bytes) -> None:
         """Take the next chunk.
@@ -110,13 +110,31 @@ class UnreadBody(Body):
 
     stream: Any
 
-    def _refuse(self) -> Any:
-        raise RuntimeError(
-            "The body of this request was left unread, because its rule says"
-            " stream_body=True. Iterate over request.stream, or drop the option."
-        )
+    @property
+    def data(self) -> NoReturn:
+        """Nothing, as nobody has read it.
 
-    data = fields = files = property(_refuse)
+        :raises RuntimeError: always.
+        """
+        raise left_unread()
+
+    @property
+    def fields(self) -> NoReturn:
+        """Nothing either; see :attr:`data`."""
+        raise left_unread()
+
+    @property
+    def files(self) -> NoReturn:
+        """Nothing either; see :attr:`data`."""
+        raise left_unread()
+
+
+def left_unread() -> RuntimeError:
+    """Return the error for who asks for a body that the view is to take in."""
+    return RuntimeError(
+        "The body of this request was left unread, because its rule says"
+        " stream_body=True. Iterate over request.stream, or drop the option."
+    )
 
 
 def too_large(limit: int) -> RequestEntityTooLarge:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from html import escape
-from typing import Any
+from typing import Any, Literal, overload
 from urllib.parse import quote
 
 from .context import _request_ctx_stack, current_context
 from .json import dumps
 from .wrappers import Response
 
-logger = logging.getLogger("asyncflask")
+logger: logging.Logger = logging.getLogger("asyncflask")
 
 #: flashed messages that wait in a session, and characters in all of them; older ones
 #: are dropped
@@ -126,8 +127,20 @@ def flash(message: str, category: str = "message") -> None:
     session["_flashes"] = messages
 
 
+@overload
 def get_flashed_messages(
-    with_categories: bool = False, category_filter: Any = ()
+    with_categories: Literal[False] = False, category_filter: Collection[str] = ()
+) -> list[str]: ...
+@overload
+def get_flashed_messages(
+    with_categories: Literal[True], category_filter: Collection[str] = ()
+) -> list[tuple[str, str]]: ...
+@overload
+def get_flashed_messages(
+    with_categories: bool, category_filter: Collection[str] = ()
+) -> list[str] | list[tuple[str, str]]: ...
+def get_flashed_messages(
+    with_categories: bool = False, category_filter: Collection[str] = ()
 ) -> list[Any]:
     """Take the flashed messages out of the session and return them.
 

@@ -29,7 +29,7 @@ from .loops import Signal, new_signal, process_loop
 if TYPE_CHECKING:
     from .app import Flask
 
-logger = logging.getLogger("asyncflask")
+logger: logging.Logger = logging.getLogger("asyncflask")
 
 #: seconds that a WSGI process waits at its end for the shut-down
 PATIENCE = 5

@@ -16,12 +16,15 @@ import os
 import sys
 import threading
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 import anyio.lowlevel
 
-logger = logging.getLogger("asyncflask")
+if TYPE_CHECKING:
+    import trio
+
+logger: logging.Logger = logging.getLogger("asyncflask")
 
 
 class Signal(Protocol):
@@ -154,7 +157,7 @@ class TrioHandle:
     def __init__(self) -> None:
         import trio
 
-        self.token = trio.lowlevel.current_trio_token()
+        self.token: trio.lowlevel.TrioToken = trio.lowlevel.current_trio_token()
 
     def is_here(self) -> bool:
         """Say whether it is the loop of this very thread."""

@@ -70,9 +70,9 @@ class Mount:
     """
 
     def __init__(self, prefix: str, app: ASGIApp | WSGIApp) -> None:
-        self.prefix = prefix.rstrip("/")
+        self.prefix: str = prefix.rstrip("/")
         self.app: Any = app
-        self.is_wsgi = speaks_wsgi(app)
+        self.is_wsgi: bool = speaks_wsgi(app)
         if self.prefix and (not prefix.startswith("/") or "<" in prefix):
             raise ValueError(
                 f"The prefix {prefix!r} is no place to mount at: it starts with a"
@@ -130,7 +130,7 @@ class Hosted:
     """
 
     def __init__(self, app: WSGIApp, environ: MutableMapping[str, Any]) -> None:
-        self.status_code = 0
+        self.status_code: int = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self._is_final = False
         #: chunks that have been written, or asked for before their time

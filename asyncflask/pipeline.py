@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from .app import Flask
     from .calling import Calling
 
-logger = logging.getLogger("asyncflask")
+logger: logging.Logger = logging.getLogger("asyncflask")
 
 #: methods whose requests rarely have a body, so that it must be announced
 BODILESS = frozenset(("GET", "HEAD", "OPTIONS", "DELETE", "TRACE"))
@@ -125,24 +125,30 @@ class Stages:
     """What to call at each stage: looked up once for each application."""
 
     def __init__(self, app: Flask) -> None:
-        self.opening = is_overridden(app, "match_request") or is_overridden(
+        self.opening: bool = is_overridden(app, "match_request") or is_overridden(
             app, "open_session"
         )
-        self.opens_sessions = is_overridden(app, "open_session")
-        self.saves_sessions = is_overridden(app, "save_session")
-        self.matches = is_overridden(app, "match_request")
+        self.opens_sessions: bool = is_overridden(app, "open_session")
+        self.saves_sessions: bool = is_overridden(app, "save_session")
+        self.matches: bool = is_overridden(app, "match_request")
         # True where the stage has work to do even without hooks.
-        self.preprocesses = is_overridden(app, "preprocess_request")
-        self.processes = self.saves_sessions or is_overridden(app, "process_response")
-        self.updates_templates = is_overridden(app, "update_template_context")
-        self.preprocess_request = _stage_of(
+        self.preprocesses: bool = is_overridden(app, "preprocess_request")
+        self.processes: bool = self.saves_sessions or is_overridden(
+            app, "process_response"
+        )
+        self.updates_templates: bool = is_overridden(app, "update_template_context")
+        self.preprocess_request: Callable[..., Awaitable[Any]] = _stage_of(
             app, "preprocess_request", preprocess_request
         )
-        self.dispatch_request = _stage_of(app, "dispatch_request", dispatch)
-        self.make_response = to_response
+        self.dispatch_request: Callable[..., Awaitable[Any]] = _stage_of(
+            app, "dispatch_request", dispatch
+        )
+        self.make_response: Callable[[Flask, Any], Any] = to_response
         if is_overridden(app, "make_response"):
             self.make_response = _overridden_make_response
-        self.process_response = process_response
+        self.process_response: Callable[[Calling, Response], Awaitable[Response]] = (
+            process_response
+        )
         if is_overridden(app, "process_response"):
             self.process_response = _overridden_process_response
 

@@ -64,7 +64,7 @@ class Intake:
         self._receive = receive
         self._timeout = timeout
         #: False once the last message has come
-        self.more = True
+        self.more: bool = True
 
     @cached_property
     def complete(self) -> anyio.Event:
@@ -153,7 +153,7 @@ class BodyStream:
     def __init__(self, body: UnreadBody, ctx: Calling, receive: Receive) -> None:
         self._body = body
         self._ctx = ctx
-        self.intake = Intake(receive, setting(ctx, "body_timeout"))
+        self.intake: Intake = Intake(receive, setting(ctx, "body_timeout"))
         #: what has been read before it was asked for
         self._ahead: deque[bytes] = deque()
         self._ahead_size = 0

@@ -91,15 +91,15 @@ class Watched:
     """
 
     def __init__(self, app: Flask, extra_files: Iterable[str]) -> None:
-        self.extra = {os.path.abspath(file) for file in extra_files}
-        self.templates = tuple(
+        self.extra: set[str] = {os.path.abspath(file) for file in extra_files}
+        self.templates: tuple[str, ...] = tuple(
             os.path.abspath(folder) + os.sep
             for folder in getattr(app.create_jinja_loader(), "searchpath", ())
             if os.path.isdir(folder)
         )
         own = {os.path.dirname(file) for file in map(_file_of, _modules()) if file}
         own |= {app.root_path, *(folder.rstrip(os.sep) for folder in self.templates)}
-        self.folders = [f for f in sorted(own) if os.path.isdir(f)]
+        self.folders: list[str] = [f for f in sorted(own) if os.path.isdir(f)]
 
     def __call__(self, change: Any, path: str) -> bool:
         """Say whether a change of a file counts."""
@@ -200,7 +200,7 @@ class Child:
             COLORS: "1" if sys.stderr.isatty() else "0",
         }
         try:
-            self.process = subprocess.Popen(
+            self.process: subprocess.Popen[bytes] = subprocess.Popen(
                 [sys.executable, *map(_found, sys.orig_argv[1:])],
                 env=environ,
                 stderr=subprocess.PIPE,

@@ -128,14 +128,18 @@ class Pattern:
     """Variables with literal text around them, as one regular expression."""
 
     def __init__(self, parts: list[Part]) -> None:
-        self.converters = [p.converter for p in parts if isinstance(p, Variable)]
+        self.converters: list[BaseConverter] = [
+            p.converter for p in parts if isinstance(p, Variable)
+        ]
         #: how many values it gives
-        self.count = len(self.converters)
+        self.count: int = len(self.converters)
         #: what two patterns that match the same have in common
-        self.key = tuple(p.key if isinstance(p, Variable) else p for p in parts)
+        self.key: tuple[tuple[Any, ...] | str, ...] = tuple(
+            p.key if isinstance(p, Variable) else p for p in parts
+        )
         #: more literal text first, then the stricter converters; the rest only
         #: makes the order independent of registration
-        self.order = (
+        self.order: tuple[int, int, str] = (
             -sum(len(part) for part in parts if isinstance(part, str)),
             max((converter.weight for converter in self.converters), default=0),
             repr(self.key),
@@ -146,9 +150,11 @@ class Pattern:
             else re.escape(p)
             for p in parts
         )
-        self.fullmatch = re.compile("".join(groups), re.DOTALL).fullmatch
+        self.fullmatch: Callable[[str], re.Match[str] | None] = re.compile(
+            "".join(groups), re.DOTALL
+        ).fullmatch
         #: characters of a text at most, so that no text takes long to be refused
-        self.longest = _longest(parts)
+        self.longest: float = _longest(parts)
 
     def parse(self, text: str) -> Sequence[Any]:
         """Return the values in a text.
@@ -208,7 +214,7 @@ class Segment(Pattern):
 
     def __init__(self, parts: list[Part]) -> None:
         super().__init__(parts)
-        self.node = Node()
+        self.node: Node = Node()
         if len(parts) == 1:  # the usual case; its converter may know a quicker way
             parser = self.converters[0].parser()
             setattr(self, "parse", parser)  # noqa: B010
@@ -220,8 +226,8 @@ class Tail(Pattern):
     def __init__(self, parts: list[Part]) -> None:
         super().__init__(parts)
         #: the rules that end in a slash, and those that do not
-        self.branch = Leaf()
-        self.file = Leaf()
+        self.branch: Leaf = Leaf()
+        self.file: Leaf = Leaf()
 
 
 def _segments(rule: Rule) -> Iterator[list[Part]]:
@@ -252,7 +258,7 @@ class Tree:
     """The rules of one domain."""
 
     def __init__(self) -> None:
-        self.root = Node()
+        self.root: Node = Node()
         #: the places that a path without variables leads to
         self.literal: dict[str, Node] = {"": self.root}
 
@@ -348,11 +354,11 @@ class Domain:
     """A subdomain that rules belong to, and those rules."""
 
     def __init__(self, rule: Rule) -> None:
-        self.text = rule.subdomain
-        self.tree = Tree()
+        self.text: str = rule.subdomain
+        self.tree: Tree = Tree()
         self._names = [p.name for p in rule.domain_parts if isinstance(p, Variable)]
         self._pattern = Pattern(rule.domain_parts)
-        self.order = self._pattern.order
+        self.order: tuple[int, int, str] = self._pattern.order
 
     def parse(self, subdomain: str) -> dict[str, Any]:
         """Return the values in the name of a subdomain.
@@ -368,9 +374,9 @@ class Search:
     __slots__ = ("allowed", "count", "method", "segments", "values")
 
     def __init__(self, path: str, method: str) -> None:
-        self.segments = path.split("/")[1:]
-        self.count = len(self.segments)
-        self.method = method
+        self.segments: list[str] = path.split("/")[1:]
+        self.count: int = len(self.segments)
+        self.method: str = method
         #: the values on the way to the current node
         self.values: list[Any] = []
         #: the methods of rules that were reached in vain
@@ -504,6 +510,7 @@ class Map:
         #: return what :meth:`MapAdapter.match_rule` would, or None. The quick way:
         #: it knows only path and method, and neither hosts nor redirects nor
         #: errors. None means: go the other way.
+        self.find: Callable[[str, str], tuple[Rule, dict[str, Any]] | None]
         self.find = self._tree.find
 
     def add(self, rule: Rule) -> None:

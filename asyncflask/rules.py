@@ -147,15 +147,17 @@ class Rule:
                 f" Write methods=[{methods!r}]."
             )
         self.rule = string
-        self.defaults = dict(defaults or ())
+        self.defaults: dict[str, Any] = dict(defaults or ())
         self.subdomain = subdomain
-        self.methods = None if methods is None else _with_head(methods)
+        self.methods: frozenset[str] | None = (
+            None if methods is None else _with_head(methods)
+        )
         self.build_only = build_only
-        self.endpoint = endpoint or ""
+        self.endpoint: str = endpoint or ""
         self.strict_slashes = strict_slashes
         self.redirect_to = redirect_to
         #: True if a path that matches may have to go to another URL
-        self.may_redirect = redirect_to is not None
+        self.may_redirect: bool = redirect_to is not None
         self.provide_automatic_options = provide_automatic_options
         self.stream_body = stream_body
         self.max_content_length = max_content_length
@@ -189,8 +191,10 @@ class Rule:
                 " the view could get only one of them. Rename one."
             )
         #: every value that the view gets
-        self.arguments = frozenset(names) | frozenset(self.defaults)
-        self.names = tuple(v.name for v in self.parts if isinstance(v, Variable))
+        self.arguments: frozenset[str] = frozenset(names) | frozenset(self.defaults)
+        self.names: tuple[str, ...] = tuple(
+            v.name for v in self.parts if isinstance(v, Variable)
+        )
         self._domain_form = Form(self.domain_parts)
         self._path_form = Form(self.parts)
 

@@ -40,8 +40,8 @@ class Session(dict[str, Any]):
     def __init__(self, *args: Any, new: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.new = new
-        self.accessed = False
-        self.changes = 0
+        self.accessed: bool = False
+        self.changes: int = 0
 
     @property
     def modified(self) -> bool:

@@ -52,11 +52,11 @@ class StaticFile:
         self.path = path
         self.size = size
         self.modified = modified
-        self.etag = f'"{int(modified * 1000):x}-{size:x}"'
+        self.etag: str = f'"{int(modified * 1000):x}-{size:x}"'
         # Never later than now (RFC 9110, section 8.8.2.1); a file system may hold
         # years that a date cannot.
-        self.last_modified = http_date(min(max(modified, 0.0), time.time()))
-        self.fields = header_fields(
+        self.last_modified: str = http_date(min(max(modified, 0.0), time.time()))
+        self.fields: list[tuple[bytes, bytes]] = header_fields(
             {
                 "Content-Type": _type_of(path),
                 "Last-Modified": self.last_modified,

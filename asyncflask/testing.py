@@ -15,7 +15,7 @@ import os
 import secrets
 from collections.abc import Iterable, Mapping
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 from urllib.parse import SplitResult, quote, unquote, urlencode, urljoin, urlsplit
 
 import anyio
@@ -211,7 +211,7 @@ class ClientResponse:
         self, status_code: int, raw_headers: list[tuple[bytes, bytes]], data: bytes
     ) -> None:
         self.status_code = status_code
-        self.headers = ResponseHeaders(raw=list(raw_headers))
+        self.headers: ResponseHeaders = ResponseHeaders(raw=list(raw_headers))
         self.data = data
         self.history: list[ClientResponse] = []
 
@@ -227,7 +227,13 @@ class ClientResponse:
         """The body as text."""
         return self.data.decode("utf-8", "replace")
 
-    def get_data(self, as_text: bool = False) -> Any:
+    @overload
+    def get_data(self, as_text: Literal[False] = False) -> bytes: ...
+    @overload
+    def get_data(self, as_text: Literal[True]) -> str: ...
+    @overload
+    def get_data(self, as_text: bool) -> str | bytes: ...
+    def get_data(self, as_text: bool = False) -> str | bytes:
         """Return the body as bytes, or as text."""
         return self.text if as_text else self.data
 
@@ -382,11 +388,11 @@ class Exchange:
 
     def __init__(self, scope: Scope, body: bytes) -> None:
         self.scope = scope
-        self.pending = [body]
-        self.status = 0
+        self.pending: list[bytes] = [body]
+        self.status: int = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self.chunks: list[bytes] = []
-        self.is_complete = False
+        self.is_complete: bool = False
         #: set when the response is complete, for who waits for that
         self.news: anyio.Event | None = None
 

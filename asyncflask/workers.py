@@ -115,7 +115,7 @@ class Errand:
                 f"{function!r} was to be waited for in the thread of the event loop"
                 " that runs it, which would never end. Await it instead."
             )
-        self.outcome = Outcome()
+        self.outcome: Outcome = Outcome()
         self.cancel: Callable[[], object] = bool
         self._desk = desk
         self._function = function
@@ -170,7 +170,7 @@ class Call:
         self._context = contextvars.copy_context()
         self._function = function
         self._done = done
-        self.outcome = Outcome()
+        self.outcome: Outcome = Outcome()
 
     def __call__(self) -> None:
         try:
@@ -222,7 +222,7 @@ class Worker(threading.Thread):
 
     def __init__(self, name: str) -> None:
         super().__init__(name=name, daemon=True)
-        self.desk = Desk()
+        self.desk: Desk = Desk()
         self._is_done = False
 
     def run(self) -> None:

@@ -20,7 +20,7 @@ from collections.abc import (
 )
 from datetime import date, datetime, timedelta
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, overload
 
 import starlette.responses
 from multipart import parse_options_header
@@ -136,7 +136,13 @@ class Request(Target):
         """The body, if it is not a form; a form's is empty, as in 0.1."""
         return b"" if self.body.is_form else self.body.data
 
-    def get_data(self, as_text: bool = False) -> Any:
+    @overload
+    def get_data(self, as_text: Literal[False] = False) -> bytes: ...
+    @overload
+    def get_data(self, as_text: Literal[True]) -> str: ...
+    @overload
+    def get_data(self, as_text: bool) -> str | bytes: ...
+    def get_data(self, as_text: bool = False) -> str | bytes:
         """Return the body as it came, also that of an urlencoded form.
 
         :param as_text: decode it as UTF-8.
@@ -390,7 +396,7 @@ class Response:
         self.raw_headers: list[tuple[bytes, bytes]] = [
             self._default_type if mimetype is None else _type_field(mimetype)
         ]
-        self.status_code = self.default_status
+        self.status_code: int = self.default_status
         if type(response) is str:
             self.body: Any = response.encode()
         else:
@@ -450,7 +456,13 @@ class Response:
         """True if the body is not there yet, but made while it is sent."""
         return not isinstance(self.body, bytes)
 
-    def get_data(self, as_text: bool = False) -> Any:
+    @overload
+    def get_data(self, as_text: Literal[False] = False) -> bytes: ...
+    @overload
+    def get_data(self, as_text: Literal[True]) -> str: ...
+    @overload
+    def get_data(self, as_text: bool) -> str | bytes: ...
+    def get_data(self, as_text: bool = False) -> str | bytes:
         """Return the body; a plain iterator is exhausted and kept as bytes.
 
         :param as_text: decode it as UTF-8.
@@ -465,7 +477,8 @@ class Response:
             )
         if not isinstance(self.body, bytes):
             self.body = b"".join(map(as_bytes, self.body))
-        return self.body.decode("utf-8", "replace") if as_text else self.body
+        data: bytes = self.body
+        return data.decode("utf-8", "replace") if as_text else data
 
     def set_data(self, value: str | bytes) -> None:
         """Replace the body by text or bytes."""
@@ -474,8 +487,7 @@ class Response:
     @property
     def data(self) -> bytes:
         """The body as bytes; assign text or bytes to replace it."""
-        data: bytes = self.get_data()
-        return data
+        return self.get_data()
 
     @data.setter
     def data(self, value: str | bytes) -> None:

@@ -34,7 +34,8 @@ from .driving import (
     start_response,
     start_up,
 )
-from .jobs import JOBS, Job
+from .jobs import JOBS as JOBS
+from .jobs import Job
 from .marks import IN_PROCESS, Results, print_marks
 from .peers import PEERS, describe_run, factory
 from .report import number, ratio, say, show_progress, table

@@ -22,7 +22,7 @@ import io
 import json
 import os
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any
 from wsgiref.validate import validator
 
@@ -191,7 +191,7 @@ class Caller:
             return Answer(got.status_code, list(got.headers.items()), got.data)
 
         scope, body = build_request(path, **options)
-        self.httpx._transport.root_path = scope["root_path"]  # type: ignore[attr-defined]
+        self.httpx._transport.root_path = scope["root_path"]
         query = scope["query_string"].decode()
         headers = dict(scope["headers"])
         host = headers.pop(b"host").decode()
@@ -248,6 +248,17 @@ async def client(app: Flask, driver: str) -> AsyncIterator[Caller]:
     caller = Caller(app, driver)
     yield caller
     await caller.httpx.aclose()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, Any, Any]:
+    """Spell out what is no UTF-8 in captured output: xdist cannot pass it on."""
+    report = yield
+    report.sections = [
+        (title, text.encode(errors="backslashreplace").decode())
+        for title, text in report.sections
+    ]
+    return report
 
 
 @pytest.fixture(autouse=True)

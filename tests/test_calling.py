@@ -805,7 +805,7 @@ def test_kinds_are_told_apart(make, kind):
 
 async def test_an_unhashable_callable_is_fine(app: Flask, client):
     class Unhashable:
-        __hash__ = None
+        __hash__ = None  # type: ignore[assignment]
         __name__ = "unhashable"
 
         def __call__(self):

@@ -73,7 +73,7 @@ class Record:
                 self.events.append(event)
 
 
-class Upload(tempfile.SpooledTemporaryFile):
+class Upload(tempfile.SpooledTemporaryFile[bytes]):
     """An uploaded file that says when it is closed."""
 
     def __init__(self, record: Record, **options: Any) -> None:
@@ -267,7 +267,7 @@ class Cell:
         self.view, self.body = view, body
         self.teardown = around.partition(" teardown")[0]
         self.is_upload = around.endswith("upload")
-        self.app = Flask(__name__)
+        self.app: Flask = Flask(__name__)
         self.record = Record()
         #: what the teardown functions are told
         self.told: list[str] = []
@@ -626,7 +626,9 @@ def cells(
     With many bodies, what is around them changes from cell to cell, so that each
     two of a server, a view, a body and what is around it meet somewhere.
     """
-    combinations = list(itertools.product(servers, views, bodies, around))
+    combinations: list[tuple[str, ...]] = list(
+        itertools.product(servers, views, bodies, around)
+    )
     if len(bodies) > 1:
         combinations = [
             (server, view, body, around[(i + j + k) % len(around)])
@@ -815,7 +817,7 @@ def test_an_overridden_make_response_raises(cell: Cell):
         return refuse(rv)
 
     overriding = refuse if cell.view == "def" else refuse_async
-    cell.app.make_response = overriding  # type: ignore[method-assign]
+    cell.app.make_response = overriding
     cell.serve()
     cell.check("body closed", outcome="Trouble", told="Trouble")
 

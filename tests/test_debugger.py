@@ -638,8 +638,10 @@ def holds_secrets(app: Flask) -> None:
         password = api_token = HIDDEN
         settings = {"deep": [{"db_password": HIDDEN}], "headers": [("Cookie", HIDDEN)]}
         session["token"] = g.secret = HIDDEN
-        error = ValueError(f"{app.secret_key} does not fit", len(password + api_token))
-        error.add_note(f"that is {app.secret_key}")
+        error = ValueError(
+            f"{app.secret_key!s} does not fit", len(password + api_token)
+        )
+        error.add_note(f"that is {app.secret_key!s}")
         raise error from KeyError(app.secret_key, len(settings))
 
 

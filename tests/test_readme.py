@@ -23,7 +23,7 @@ def test_ci_runs_the_very_test_command():
 
 
 def test_the_first_app_does_what_it_says():
-    namespace: dict = {"__name__": "readme"}
+    namespace: dict[str, object] = {"__name__": "readme"}
     first = blocks("python")[0]
     exec(compile(first, "README.md", "exec"), namespace)
     client = namespace["app"].test_client()

@@ -58,7 +58,7 @@ class Theirs:
             return self.serializer.loads(text)
 
 
-def read(cookie: str, app: Flask | None = None) -> Session:
+def read(cookie: str, app: Flask | None = None) -> Session | None:
     scope, _ = build_request(headers={"Cookie": f"session={cookie}"})
     return open_session(app or our_app(), Request(scope))
 

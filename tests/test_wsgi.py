@@ -50,7 +50,7 @@ kills = pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no kill 
 def new_environ(
     path: str = "/", data: bytes | io.IOBase = b"", **keys: Any
 ) -> dict[str, Any]:
-    made = {"SCRIPT_NAME": "", "PATH_INFO": path, "QUERY_STRING": ""}
+    made: dict[str, Any] = {"SCRIPT_NAME": "", "PATH_INFO": path, "QUERY_STRING": ""}
     made |= {"SERVER_NAME": "localhost", "HTTP_HOST": "localhost", "wsgi.input": data}
     if isinstance(data, bytes):
         made["wsgi.input"] = io.BytesIO(data)

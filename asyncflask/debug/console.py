@@ -59,7 +59,7 @@ class Output(io.StringIO):
     """Keeps what is printed, up to a bound."""
 
     #: characters that there was no room for
-    lost = 0
+    lost: int = 0
 
     def write(self, text: str) -> int:
         """Keep a text as far as there is room for it."""

@@ -43,7 +43,7 @@ from .inspection import (
 )
 from .page import render_failure
 
-logger = logging.getLogger("asyncflask")
+logger: logging.Logger = logging.getLogger("asyncflask")
 
 #: where the console's own requests go
 PREFIX = "/__debugger__/"
@@ -98,9 +98,11 @@ class Debugger:
             handed_on = new_credentials()
         given, _, key = handed_on.partition(":")
         #: what unlocks the console
-        self.pin = pin or given
-        self.trusted_hosts = tuple(host.lower() for host in trusted_hosts)
-        self.failures = Failures()
+        self.pin: str = pin or given
+        self.trusted_hosts: tuple[str, ...] = tuple(
+            host.lower() for host in trusted_hosts
+        )
+        self.failures: Failures = Failures()
         self._app = app
         self._asgi_app, self._wsgi_app = app.asgi_app, app.wsgi_app
         self._key = hashlib.sha256(f"{key}:{self.pin}".encode()).digest()

@@ -44,7 +44,7 @@ class Failure:
         ctx: Calling | None = None,
         context: contextvars.Context | None = None,
     ) -> None:
-        self.id = secrets.token_urlsafe(12)
+        self.id: str = secrets.token_urlsafe(12)
         self.error = error
         self.ctx = ctx
         self.frames: list[FrameType] = []

@@ -228,7 +228,7 @@ class Inspection:
         self._left = MOST_EXCEPTIONS
         self._seen: set[int] = set()
         self.live: list[FrameType] = []
-        self.faults = self._chain(exc)
+        self.faults: list[Fault] = self._chain(exc)
 
     def _chain(self, exc: BaseException) -> list[Fault]:
         chain: list[Fault] = []

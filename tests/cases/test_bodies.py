@@ -15,6 +15,7 @@ import time
 import tracemalloc
 import zlib
 from contextlib import closing
+from typing import Any
 
 import httpx
 import pytest
@@ -76,7 +77,7 @@ class Sender:
         self.pieces = iter(pieces)
         self.after = after
         self.taken = 0
-        self.sent: list[dict] = []
+        self.sent: list[dict[str, Any]] = []
 
     async def receive(self):
         piece = next(self.pieces, None)

@@ -13,6 +13,7 @@ import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -302,7 +303,7 @@ def test_S9_under_wsgi_too(tmp_path):
     path = tmp_path / "static" / "big"
     path.write_bytes(b"x" * 1_000_000)
     environ = {"PATH_INFO": "/static/big", "REQUEST_METHOD": "GET"}
-    chunks = app.wsgi_app(environ, lambda status, headers: None)
+    chunks: Any = app.wsgi_app(environ, lambda status, headers: None)
     read = [next(chunks)]
     os.truncate(path, 300_000)
     with pytest.raises(RuntimeError, match="lost 700000 bytes"):
@@ -583,7 +584,9 @@ async def test_S18_a_file_may_be_of_any_year(client, wide_folder, seconds, year)
     got = await client.get("/static/x")
     assert got.status_code == 200
     modified = got.headers["last-modified"]
-    assert parse_http_date(modified) <= datetime.now(UTC)
+    said = parse_http_date(modified)
+    assert said is not None
+    assert said <= datetime.now(UTC)
     assert year is None or modified.split()[3] == year
     headers = {"If-None-Match": got.headers["etag"]}
     assert (await client.get("/static/x", headers=headers)).status_code == 304
@@ -622,11 +625,15 @@ async def test_S21_a_static_file_wakes_nothing_of_the_application(app, client, f
     """As in 0.1, where a middleware answered: no hook, no session, no view thread."""
     ran, threads = [], set()
     app.before_request(lambda: ran.append("before"))
-    app.after_request(lambda response: ran.append("after") or response)
     app.teardown_request(lambda exc: ran.append("teardown"))
     app.errorhandler(404)(lambda error: ("custom", 404))
     app.errorhandler(416)(lambda error: ("custom", 416))
     meddling(app, lambda: threads.add(threading.current_thread().name))
+
+    @app.after_request
+    def after(response):
+        ran.append("after")
+        return response
 
     @app.route("/login")
     def login():

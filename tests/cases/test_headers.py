@@ -621,7 +621,7 @@ async def test_R14_every_teardown_runs_and_each_failure_is_logged(app, client, c
             (True, "bool"),
             (0, "int"),
             (1.5, "float"),
-            (object(), "obj"),
+            pytest.param(object(), "obj", id="object"),
         ),
         *(
             ({1}, "set"),

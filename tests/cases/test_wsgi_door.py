@@ -214,8 +214,8 @@ def test_W4_a_chunked_body_is_read_to_its_end(path: str):
     """OpenNeuro#3111: without a length it was taken for an empty one."""
     data, keys = BODIES[path]
     ran: list[str] = []
-    keys = {"REQUEST_METHOD": "POST", **CHUNKED, **TERMINATED, **keys}
-    got = Answer(reading(ran), path, io.BytesIO(data), **keys)
+    keys = {"REQUEST_METHOD": "POST", **CHUNKED, **keys}
+    got = Answer(reading(ran), path, io.BytesIO(data), **TERMINATED, **keys)
     text = {"/form": b"12345678", "/files": b"data"}.get(path, b"10")
     assert (got.code, got.data, ran) == (200, text, [path[1:]])
 
@@ -279,13 +279,9 @@ def test_W6_a_length_that_is_no_number_is_refused(path: str, length: str):
     """GHSA-v9pg-7xvm-68hf: it was an exception, or a read without end."""
     data, keys = BODIES[path]
     ran: list[str] = []
-    keys = {
-        "CONTENT_LENGTH": length,
-        "REQUEST_METHOD": "POST",
-        "checked": False,
-        **keys,
-    }
-    assert Answer(reading(ran), path, Input(data), **keys).code == 400
+    keys = {"CONTENT_LENGTH": length, "REQUEST_METHOD": "POST", **keys}
+    got = Answer(reading(ran), path, Input(data), checked=False, **keys)
+    assert got.code == 400
     assert ran == []
 
 

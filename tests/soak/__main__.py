@@ -120,7 +120,9 @@ def show_latencies(report: Report) -> None:
         print(f"{name:18} {len(known):8} {milliseconds}")
     worst = ", ".join(
         f"{name} {seconds * 1000:.0f} ms"
-        for name, seconds in report.loud.slowest.most_common(5)
+        for name, seconds in sorted(
+            report.loud.slowest.items(), key=lambda pair: -pair[1]
+        )[:5]
     )
     print(f"the slowest among others: {worst}")
     print(

@@ -47,7 +47,7 @@ class Record:
         #: how many exchanges there were of each kind
         self.kinds: Counter[str] = Counter()
         #: seconds of the slowest of each kind
-        self.slowest: Counter[str] = Counter()
+        self.slowest: dict[str, float] = {}
         self.statuses: Counter[int] = Counter()
         self.faults: list[str] = []
         self.fault_count = 0
@@ -147,9 +147,8 @@ class Good(Client):
             await self.connection.send(exchange.data())
             answer = await self.answer(exchange.method)
             self.record.latencies.append(time.perf_counter() - start)
-            self.record.slowest[exchange.kind] = max(
-                self.record.slowest[exchange.kind], self.record.latencies[-1]
-            )
+            slowest, kind = self.record.slowest, exchange.kind
+            slowest[kind] = max(slowest.get(kind, 0), self.record.latencies[-1])
             try:
                 exchange.check(answer)
             except AssertionError as exc:

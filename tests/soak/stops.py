@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -208,7 +209,7 @@ def endless(server: Server, stop: Stop) -> list[Caller]:
     ):
         exchange = Exchange(kind, method, path, must_not_end, headers)
         name = f"endless{len(found)}"
-        found.append(Caller(name, server, stop, lambda e=exchange: [e], True))
+        found.append(Caller(name, server, stop, partial(list, [exchange]), True))
         if "stream" in kind:
             found[-1].is_under_way.set()
     return found
