@@ -1,0 +1,1 @@
+granian shop:app --interface asgi --port 8000 --workers 2
