@@ -1,4 +1,5 @@
-"""The one door for checks: ``nox -s tests``, ``lint``, ``types``, ``examples``.
+"""The one door for checks: ``nox -s tests``, ``lint``, ``types``, ``examples``,
+``docs``.
 
 ``fuzz`` and ``bench`` run only when they are asked for.
 Versions and dependency groups stand in ``pyproject.toml``.
@@ -10,7 +11,7 @@ import subprocess
 import nox
 
 nox.needs_version = ">=2025.5"
-nox.options.sessions = ["lint", "types", "tests", "examples"]
+nox.options.sessions = ["lint", "types", "tests", "examples", "docs"]
 nox.options.default_venv_backend = "venv"
 
 PROJECT = nox.project.load_toml("pyproject.toml")
@@ -75,6 +76,14 @@ def types(session: nox.Session) -> None:
     """Check types, strictly."""
     install(session, "types")
     session.run("mypy")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into ``docs/_build``; a warning is an error."""
+    install(session, "docs")
+    options = ["-W", "--keep-going", "-n", "-q", "-b", "html"]
+    session.run("sphinx-build", *options, *session.posargs, "docs", "docs/_build")
 
 
 @nox.session
