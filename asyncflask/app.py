@@ -42,6 +42,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 Lifespan = TypeVar("Lifespan", bound=Callable[[], AsyncGenerator[Any]])
 
 
+#: the settings of the application or a rule that may break a view off
+_GUARDS = frozenset(("view_timeout", "cancel_on_disconnect"))
+
+
 def _folder_of(name: str) -> str:
     """Return the folder of a module or package, or the current one."""
     file = getattr(sys.modules.get(name), "__file__", None)
@@ -86,6 +90,9 @@ class Flask:
     #: the host (and port) that subdomains stand in front of, and that external
     #: URLs name; None for what the client asked
     server_name: str | None = None
+    #: the hosts that the application answers for, a 400 for every other; a name
+    #: with a dot in front stands for itself and all its subdomains; None for any
+    trusted_hosts: list[str] | tuple[str, ...] | None = None
     #: answer OPTIONS for every rule added from now on
     provide_automatic_options: bool = False
 
@@ -170,6 +177,8 @@ class Flask:
         self.process_lifespan: ProcessLifespan | None = None
         #: what to call at each stage: the default, or what overrides it
         self.stages = Stages(self)
+        #: True if the time of views is limited, or they mind their client leaving
+        self.is_guarded = self.view_timeout is not None or self.cancel_on_disconnect
         self.__call__ = self._serve_asgi  # type: ignore[method-assign, assignment]
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -178,6 +187,8 @@ class Flask:
             self._route_static()
         elif name in pipeline.DEFAULTS:
             self.stages = Stages(self)
+        elif name in _GUARDS:
+            self.is_guarded = True
 
     def __delattr__(self, name: str) -> None:
         object.__delattr__(self, name)
@@ -240,6 +251,7 @@ class Flask:
         if view_func is not None:
             self._add_view(endpoint, view_func)
         self.url_map.add(Rule(rule, endpoint=endpoint, **options))
+        self.is_guarded = self.is_guarded or not _GUARDS.isdisjoint(options)
 
     def _add_options(self, options: dict[str, Any]) -> None:
         methods = options["methods"]

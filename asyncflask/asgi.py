@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from . import static
 from .calling import Calling
-from .exceptions import ClientDisconnected, HTTPException
+from .exceptions import BadRequest, ClientDisconnected, HTTPException
 from .files import FileBody
 from .forms import Limits
 from .lifespan import serve_lifespan
@@ -27,6 +27,7 @@ from .pipeline import (
     BODILESS,
     begin,
     describe,
+    escaped,
     find_mount,
     logger,
     report_failure,
@@ -34,8 +35,9 @@ from .pipeline import (
     teardown,
     without_traceback,
 )
-from .receiving import announces_body, has_body, take_body, unread_body
+from .receiving import take_body, unread_body
 from .sending import close_bodies, send_response
+from .target import check_host
 from .watching import guarded, to_the_end
 
 if TYPE_CHECKING:
@@ -58,9 +60,10 @@ async def serve(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
         aside = rule is not None and rule.aside is not None
         if not aside or not await step_aside(ctx, receive, send):
             hooked = True
-            if scope["method"] not in BODILESS or announces_body(scope):
+            if ctx.is_body_announced or scope["method"] not in BODILESS:
                 await take_body(ctx, receive)
-            rest = ctx.start(respond(ctx))
+            coroutine = respond(ctx)
+            rest = ctx.carry(coroutine) if app.is_guarded else ctx.start(coroutine)
             if rest is not None and not await guarded(ctx, rest, receive, send):
                 return
 
@@ -132,7 +135,12 @@ async def serve_websocket(
     app: Flask, scope: Scope, receive: Receive, send: Send
 ) -> None:
     """Hand a WebSocket to the mounted application it is for, or refuse it."""
-    mount = find_mount(app, scope)
+    try:
+        check_host(scope, app.trusted_hosts)
+        mount = find_mount(app, scope)
+    except BadRequest as exc:
+        logger.info("A WebSocket is refused: %s", escaped(exc.description))
+        mount = None
     if mount is None or mount.is_wsgi:
         await send({"type": "websocket.close", "code": 1000, "reason": ""})
     else:
@@ -155,7 +163,7 @@ async def step_aside(ctx: Calling, receive: Receive, send: Send) -> bool:
         return False
 
     if mount.is_wsgi:
-        if has_body(ctx.scope):
+        if ctx.is_body_announced or ctx.scope["method"] not in BODILESS:
             ctx.body = unread_body(ctx, Limits(), receive)
         await ctx.carry(open_hosted(ctx, mount))
         await send_response(ctx, receive, send)

@@ -96,6 +96,8 @@ class RequestContext:
     rule: Rule | None = None
     endpoint: str | None = None
     view_args: dict[str, Any] | None = None
+    #: True if the header says that there is a body
+    is_body_announced = False
     body: Body | None = None
     #: what has been made of the request, for the driver to send
     response: Response | None = None

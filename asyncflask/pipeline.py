@@ -49,7 +49,7 @@ from .mounting import Mount, WSGIApp, buffered_response, speaks_asgi, speaks_wsg
 from .rules import Rule
 from .sessions import NullSession, Session
 from .sessions import save_session as default_save_session
-from .target import application_path
+from .target import application_path, look_over
 from .wrappers import AppBody, Response, adopt_starlette
 
 if TYPE_CHECKING:
@@ -187,10 +187,12 @@ def begin(ctx: Calling) -> None:
 
 
 def match(ctx: Calling) -> None:
-    """Find the rule for a request, or keep the error that says there is none."""
+    """Find the rule for a request, or keep the error that says there is none, or that
+    the request is not for us."""
     scope, url_map = ctx.scope, ctx.app.url_map
     path = application_path(scope) if scope.get("root_path") else scope["path"]
     try:
+        ctx.is_body_announced = look_over(scope, ctx.app.trusted_hosts)
         found = url_map.find(path, scope["method"]) or ctx.url_adapter.match_rule()
     except HTTPException as exc:
         ctx.routing_exception = without_traceback(exc)

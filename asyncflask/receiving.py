@@ -15,37 +15,19 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
-from starlette.types import Message, Receive, Scope
+from starlette.types import Message, Receive
 
 from .calling import Calling, within
 from .exceptions import ClientDisconnected, HTTPException, RequestTimeout
 from .forms import Body, Limits, UnreadBody
 from .lazy import cached_property
-from .pipeline import BODILESS, DRAIN, expected_body, limits_for, setting
+from .pipeline import DRAIN, expected_body, limits_for, setting
 
 #: bytes of a big body that are taken in between two trips to a thread
 FEED_CHUNK = 1 << 20
 #: seconds without any more of a refused body, after which the client is answered
 DRAIN_PAUSE = 1.0
-_ANNOUNCING = frozenset((b"content-length", b"transfer-encoding"))
 _END: Any = object()
-
-
-def has_body(scope: Scope) -> bool:
-    """Say whether a request may have a body."""
-    return scope["method"] not in BODILESS or announces_body(scope)
-
-
-def announces_body(scope: Scope) -> bool:
-    """Say whether a body follows the header (RFC 9112, section 6.3).
-
-    HTTP/2 and 3 need no field to announce one.
-    """
-    for field in scope["headers"]:
-        if field[0] in _ANNOUNCING:
-            return True
-
-    return bool(scope.get("http_version", "1.1") >= "2")
 
 
 async def take_body(ctx: Calling, receive: Receive) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from urllib.parse import quote
 
 from starlette.datastructures import Headers
@@ -12,13 +13,15 @@ from .converters import PATH_SAFE
 from .exceptions import BadRequest
 from .lazy import cached_property
 
-#: RFC 3986, section 3.2.2 and RFC 9110, section 4.2: host and port, no more
+#: RFC 9110, section 4.2: host and port, no more; and of what RFC 3986 would let a
+#: host be made of, what names are made of
 _HOST = re.compile(
-    r"(?P<name>[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])"
+    r"(?P<name>[A-Za-z0-9_~-][A-Za-z0-9._~-]*|\[[0-9A-Fa-f:.]+\])"
     r"(?::(?P<port>[0-9]{1,5}))?"
 )
 #: RFC 9112, section 3.2.2: a target in absolute form, which many servers hand on
 _ABSOLUTE = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
+_PORT = re.compile(r":[0-9]+$")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -36,6 +39,63 @@ def application_path(scope: Scope) -> str:
         path = path[len(root) :]
 
     return path or "/"
+
+
+def check_host(scope: Scope, trusted: Collection[str] | None) -> None:
+    """Refuse a request whose host is malformed, or not one of those trusted.
+
+    :param trusted: see :func:`is_one_of`; None for any host.
+    :raises BadRequest: says which host it was.
+    """
+    host = Target(scope).host
+    if trusted is not None and not is_one_of(host, trusted):
+        raise BadRequest(f"The host {host!r} is not served here.")
+
+    if len(_well_formed) > 1000:
+        _well_formed.clear()
+        _well_formed.add(b"")
+    _well_formed.update(value for name, value in scope["headers"] if name == b"host")
+
+
+#: Host fields that have been found well-formed, so that each is looked at once; an
+#: empty one comes from some servers where the client has sent none
+_well_formed = {b""}
+_NOTED = frozenset((b"host", b"content-length", b"transfer-encoding"))
+
+
+def look_over(scope: Scope, trusted: Collection[str] | None) -> bool:
+    """Check the host, and say whether a body follows the header.
+
+    Every request pays for looking at each of its fields, so it is done once. A body
+    is announced by one of two fields (RFC 9112, section 6.3); HTTP/2 and 3 need
+    none.
+
+    :raises BadRequest: as :func:`check_host` does.
+    """
+    is_known, is_announced = trusted is None, False
+    for name, value in scope["headers"]:
+        if name in _NOTED:
+            if name == b"host":
+                is_known = is_known and value in _well_formed
+            else:
+                is_announced = True
+    if not is_known:
+        check_host(scope, trusted)
+    return is_announced or bool(scope.get("http_version", "1.1") >= "2")
+
+
+def is_one_of(host: str, hosts: Collection[str]) -> bool:
+    """Say whether a host, its port left out, is one of those named.
+
+    :param hosts: names; one with a dot in front stands for the name and all its
+        subdomains.
+    """
+    name = _PORT.sub("", host).lower().rstrip(".")
+    return any(
+        name == pattern.lower().lstrip(".")
+        or (pattern.startswith(".") and name.endswith(pattern.lower()))
+        for pattern in hosts
+    )
 
 
 class Target:
@@ -95,9 +155,11 @@ class Target:
         :raises BadRequest: when the field is not host and port
             (RFC 9110, section 7.2).
         """
-        host = Headers(scope=self.scope).get("host")
-        if host is None:
-            host = _address(self.scope)
+        fields = Headers(scope=self.scope).getlist("host")
+        if len(fields) > 1:
+            raise BadRequest(f"There are several Host fields: {fields}.")
+
+        host = fields[0] if fields else _address(self.scope)
         found = _HOST.fullmatch(host)
         if found is None or int(found["port"] or 0) > 65535:
             raise BadRequest(f"The Host field {host!r} is not a host name and port.")

@@ -33,7 +33,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from asyncflask import Flask, _request_ctx_stack, request
+from asyncflask import Flask, _request_ctx_stack, receiving, request
 from asyncflask.testing import build_request
 
 #: seconds after which something that was to happen has not
@@ -235,8 +235,10 @@ class Cell:
     status: Any = 200
     #: where code waits until the server has done something
     stops = ""
-    #: what the server does there: "leave" for its client, or "cancel"
+    #: what the server does there: "leave" for its client, "cancel", or "wait"
     act = ""
+    #: True for async code that stops for good, until it is cancelled
+    is_stuck = False
     #: True for a body without an end
     is_endless = False
     #: True for a body that raises when its first chunk is sent
@@ -447,6 +449,7 @@ class ASGI:
         self.gone, self.go = anyio.Event(), anyio.Event()
         await self.play(scope)
         cell.is_over = True
+        cell.app.cancel_on_disconnect, cell.app.view_timeout = False, None
         for path in "/def", "/async":
             assert await self.answer(path) == b"again"
 
@@ -476,12 +479,15 @@ class ASGI:
 
         await anyio.to_thread.run_sync(cell.here.wait, PATIENCE)
         assert not self.has_ended, "it never got there"
+        if cell.act == "wait":
+            return
+
         if cell.act == "cancel":
             self.cancel()
         else:
             self.gone.set()
         cell.go.set()
-        if cell.act == "cancel" or cell.stops != "chunk":
+        if not cell.is_stuck and (cell.act == "cancel" or cell.stops != "chunk"):
             self.go.set()  # otherwise it waits for ever
 
     async def call(self, scope: Any) -> None:
@@ -898,6 +904,48 @@ def test_under_wsgi_the_client_leaves_after_some_chunks(cell: Cell, count: int):
     cell.is_endless, cell.asks = True, count
     cell.serve()
     cell.check("body closed")
+
+
+@cells(LOOPS, bodies=("text", *STREAMS))
+def test_the_client_leaves_while_a_view_runs_that_minds(cell: Cell):
+    cell.app.cancel_on_disconnect = cell.is_stuck = True
+    cell.stops, cell.act = "view", "leave"
+    cell.serve()
+    before = closed(cell) if cell.view == "def" else []  # a plain one goes on
+    cell.check(*before, outcome=None, told="ClientDisconnected")
+
+
+# ------------------------------------------------------------------ time runs out
+
+
+@cells(LOOPS, around=UPLOADS)
+def test_the_client_keeps_the_body_back(cell: Cell):
+    cell.app.body_timeout = 0.05
+    cell.stops, cell.act = "uploading", "wait"
+    cell.respond = pytest.fail
+    cell.serve()
+    cell.check(outcome=408)
+
+
+@cells(LOOPS, around=UPLOADS)
+def test_the_client_keeps_a_body_back_that_is_refused(cell: Cell, monkeypatch):
+    monkeypatch.setattr(receiving, "DRAIN_PAUSE", 0.05)
+    cell.app.max_content_length = 10
+    cell.stops, cell.act = "uploading", "wait"
+    cell.respond = pytest.fail
+    cell.serve()
+    cell.is_upload = False  # no file was made of it
+    cell.check(outcome=413)
+
+
+@cells(LOOPS, bodies=("text", *STREAMS))
+def test_the_view_takes_too_long(cell: Cell):
+    cell.app.view_timeout = 0.05
+    cell.stops, cell.act = "view", "wait"
+    cell.on_start = cell.go.set  # a plain one goes on once the client has its answer
+    cell.serve()
+    before = closed(cell) if cell.view == "def" else []
+    cell.check(*before, outcome=503, told="ServiceUnavailable")
 
 
 # ------------------------------------------------------- the server cancels the request

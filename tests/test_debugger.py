@@ -738,7 +738,7 @@ async def test_a_host_of_elsewhere_sees_nothing_and_may_nothing(app, developer, 
     page = await developer.page()
     for accept in ("text/html", "text/plain"):
         got = await developer.get(headers={"Host": host, "Accept": accept})
-        assert got.status_code == 500
+        assert got.status_code in (400, 500)
         for word in ("Traceback", "ZeroDivisionError", "it has failed", page.secret):
             assert word not in got.text
     await developer.unlock(page)

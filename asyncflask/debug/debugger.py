@@ -31,7 +31,7 @@ from ..context import request
 from ..environ import ENVIRON, build_scope
 from ..exceptions import BadRequest, HTTPException
 from ..pipeline import WITNESS, escaped
-from ..target import Target, application_path
+from ..target import Target, application_path, is_one_of
 from ..wrappers import Request, Response
 from ..wsgi import say
 from .failures import Failure, Failures
@@ -369,15 +369,9 @@ def is_trusted(scope: Scope, hosts: Collection[str]) -> bool:
         return False
 
     try:
-        host = Target(scope).host
+        return is_one_of(Target(scope).host, hosts)
     except HTTPException:
         return False
-
-    name = re.sub(r":\d+$", "", host).lower()
-    return any(
-        name == trusted or (trusted.startswith(".") and name.endswith(trusted))
-        for trusted in hosts
-    )
 
 
 def wants_html(scope: Scope) -> bool:
