@@ -225,8 +225,8 @@ def check_raw_headers(fields: Iterable[tuple[bytes, bytes]]) -> None:
 class ResponseHeaders(MutableHeaders):
     """The header fields of a response: a mutable, case-blind multi-mapping.
 
-    Every way in checks name and value with :func:`header_field`, except ``raw``,
-    the list that ASGI sends, which is taken as it is.
+    Every way in checks name and value, so that neither can hold a line break; except
+    ``raw``, the list that ASGI sends, which is taken as it is.
     """
 
     def __init__(

@@ -98,10 +98,11 @@ def json_response(cls: type[Response], value: Any) -> Response:
 def flash(message: str, category: str = "message") -> None:
     """Keep a message for the next page that the user sees.
 
-    The template gets it with :func:`get_flashed_messages`. Of more than
-    :data:`MAX_FLASHES` messages the oldest are dropped, with a warning in the
-    log, so that a page that never shows them does not fill the cookie.
+    The template gets it with :func:`get_flashed_messages`. Of more than 50
+    messages the oldest are dropped, with a warning in the log, so that a page that
+    never shows them does not fill the cookie.
 
+    :param message: the text; templates escape it.
     :param category: a word for the template, such as ``"error"``.
     """
     session = current_context("flash").session

@@ -5,6 +5,11 @@ from __future__ import annotations
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.nodes import make_refnode
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -20,6 +25,18 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 nitpicky = True
+#: names of others, and of type variables: there is nothing on these pages about them
+nitpick_ignore_regex = [
+    (
+        "py:.*",
+        r"(collections|contextvars|datetime|io|jinja2|os|threading|types|uuid|uvicorn)"
+        r"(\..*)?",
+    ),
+    ("py:class", r"(asyncflask\.\w+\.)?(F|V|T|D|P|Lifespan)"),
+    ("py:attr", "routing_exception"),
+    ("py:exc", "SlashRequired"),
+    ("py:class", r"Scope|starlette\..*|asyncflask\.(forms|mounting|calling)\.\w+"),
+]
 
 myst_enable_extensions = ["colon_fence", "deflist", "attrs_inline"]
 myst_heading_anchors = 3
@@ -35,7 +52,54 @@ html_theme = "furo"
 html_title = "asyncflask"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
+html_theme_options = {
+    "light_css_variables": {
+        "color-brand-primary": "#111",
+        "color-brand-content": "#0b57a4",
+        "color-api-name": "#111",
+        "color-api-pre-name": "#555",
+    },
+    "dark_css_variables": {
+        "color-brand-primary": "#f1f1f1",
+        "color-brand-content": "#8ab8f2",
+        "color-api-name": "#f1f1f1",
+        "color-api-pre-name": "#aaa",
+    },
+}
 html_copy_source = False
 html_show_sphinx = False
 pygments_style = "friendly"
 pygments_dark_style = "native"
+
+
+#: the pages on what these modules do
+PAGES = {
+    "asyncflask.calling": "sync-and-async",
+    "asyncflask.pipeline": "lifecycle",
+    "asyncflask.routing": "quickstart",
+}
+
+
+def find_by_last_name(
+    app: Sphinx, env: Any, node: nodes.Element, content: nodes.TextElement
+) -> nodes.Element | None:
+    """Resolve a reference of a docstring, which uses the names of its module."""
+    if node.get("refdomain") != "py":
+        return None
+
+    target, page = node["reftarget"], node["refdoc"]
+    if target in PAGES:
+        return make_refnode(app.builder, page, PAGES[target], "", content, target)
+
+    objects = env.domains.python_domain.objects
+    short = target.replace("asyncflask.app.", "").replace("asyncflask.wrappers.", "")
+    for name, found in objects.items():
+        if name == short or name.endswith(f".{short}"):
+            where = found.docname, found.node_id
+            return make_refnode(app.builder, page, *where, content, name)
+
+    return None
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("missing-reference", find_by_last_name)

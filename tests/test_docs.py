@@ -46,6 +46,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import doctest
+import functools
 import importlib
 import inspect
 import json
@@ -60,11 +61,16 @@ import textwrap
 import tomllib
 import types
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
 import pytest
+
+import asyncflask
+from asyncflask import Flask
+from asyncflask.rules import Rule
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
@@ -549,3 +555,36 @@ def test_what_a_block_is_stands_in_its_head(tmp_path: Path) -> None:
         ("html+jinja", 9, "templates/a.html", "it never ends"),
         ("console", 16, None, None),
     ]
+
+
+@pytest.mark.parametrize("name", ["flaskr.py", "flaskr_async.py"])
+def test_the_tutorial_builds_the_whole_example(name: str) -> None:
+    parts = [b for b in blocks_of(ROOT / "docs" / "tutorial.md") if b.path == name]
+    built = "".join(part.code for part in parts)
+    example = (ROOT / "examples" / "flaskr" / name).read_text()
+    assert re.sub("\n+", "\n", built) == re.sub("\n+", "\n", example)
+
+
+def test_the_page_of_settings_has_them_all_with_their_defaults() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text()
+    of_application, of_rule = page.split("## Of a rule\n")
+    for name, value in vars(Flask).items():
+        if name.startswith("_") or (callable(value) and not isinstance(value, type)):
+            continue
+        if not isinstance(value, property | functools.cached_property):
+            default = default_of(of_application, name)
+            assert eval(default, {**vars(asyncflask), "timedelta": timedelta}) == value
+
+    parameters = dict(inspect.signature(Rule).parameters)
+    del parameters["string"]
+    for name, parameter in parameters.items():
+        default = default_of(of_rule, name)
+        if name not in ("methods", "endpoint") and parameter.default is not ...:
+            assert eval(default) == parameter.default, name
+
+
+def default_of(text: str, name: str) -> str:
+    """Return what a table has in its second column."""
+    row = re.search(rf"^\| `{name}` \| (.*?) \|", text, re.MULTILINE)
+    assert row is not None, f"docs/settings.md does not have {name!r}"
+    return row[1].strip("`")

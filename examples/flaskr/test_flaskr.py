@@ -1,4 +1,7 @@
-"""flaskr as its visitors see it: one by one, and a hundred at a time."""
+"""flaskr as its visitors see it: one by one, and a hundred at a time.
+
+The plain application and the async one pass the same tests.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +10,45 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
+from types import ModuleType
 
 import anyio
 import httpx
 import pytest
-from flaskr import flaskr
-from support import Browser, Page, browsing, serving
+from flaskr import flaskr, flaskr_async
+from support import WAYS, Browser, Page, browsing, serving
 
 WRITERS = 120
+BLOGS = [flaskr, flaskr_async]
+#: aiosqlite knows asyncio only
+CASES = [(blog, way) for blog in BLOGS for way in WAYS]
+CASES.remove((flaskr_async, "httpx-trio"))
+
+
+@pytest.fixture(params=CASES, ids=lambda case: f"{case[0].__name__}-{case[1]}")
+def case(request: pytest.FixtureRequest) -> tuple[ModuleType, str]:
+    case: tuple[ModuleType, str] = request.param
+    return case
+
+
+@pytest.fixture
+def way(case: tuple[ModuleType, str]) -> str:
+    return case[1]
 
 
 @pytest.fixture(autouse=True)
 def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Give each test a database of its own, which does not exist yet."""
     path = str(tmp_path / "flaskr.db")
-    monkeypatch.setattr(flaskr, "DATABASE", path)
+    for blog in BLOGS:
+        monkeypatch.setattr(blog, "DATABASE", path)
     return path
 
 
 @pytest.fixture
-async def browser(way: str) -> AsyncIterator[Browser]:
-    async with browsing(flaskr.app, way) as browser:
+async def browser(case: tuple[ModuleType, str]) -> AsyncIterator[Browser]:
+    blog, way = case
+    async with browsing(blog.app, way) as browser:
         yield browser
 
 
@@ -129,7 +150,10 @@ async def test_the_style_sheet_is_served(browser: Browser) -> None:
     assert (page.status, page.mimetype) == (200, "text/css")
 
 
-async def test_many_writers_at_once_store_every_entry_once(database: str) -> None:
+@pytest.mark.parametrize("blog", BLOGS, ids=lambda blog: blog.__name__)
+async def test_many_writers_at_once_store_every_entry_once(
+    blog: ModuleType, database: str
+) -> None:
     """All log in, wait for each other, and then post at the same moment.
 
     None of them may fail, not even those who find no tables yet.
@@ -154,7 +178,7 @@ async def test_many_writers_at_once_store_every_entry_once(database: str) -> Non
             assert page.status_code == 200
             assert f"<h2>entry {number}</h2>" in page.text
 
-    with serving(flaskr.app) as url:
+    with serving(blog.app) as url:
         async with anyio.create_task_group() as group:
             for number in range(WRITERS):
                 group.start_soon(write, url, number)
