@@ -88,6 +88,7 @@ def running(command: list[str], folder: Path, port: int) -> Iterator[Any]:
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": os.pathsep.join([str(folder), PACKAGE]),
         "SHOP_SECRET_KEY": "the same for all processes",
+        "HOME": str(folder),  # gunicorn has a control socket in there
     }
     log = folder / f"{port}.log"
     with log.open("wb") as output:
@@ -107,6 +108,7 @@ def running(command: list[str], folder: Path, port: int) -> Iterator[Any]:
             process.wait(30)
         except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()
             raise
 
 
