@@ -20,7 +20,6 @@ from datetime import timedelta
 from types import MethodType
 from typing import IO, TYPE_CHECKING, Any, TypeVar, overload
 
-import jinja2
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from . import asgi, pipeline, sessions, templating, wsgi
@@ -36,6 +35,8 @@ from .workers import WorkerPool
 from .wrappers import Request, Response
 
 if TYPE_CHECKING:
+    import jinja2
+
     from .testing import Client
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -116,12 +117,17 @@ class Flask:
     #: be in plain code at once; the others wait in line
     worker_threads: int = 40
 
-    #: the name of the session's cookie, and the path, domain and flags it gets
+    #: the name of the session's cookie
     session_cookie_name: str = "session"
+    #: the path below which the browser sends it
     session_cookie_path: str = "/"
+    #: the domain it is for, with its subdomains; None for this very host
     session_cookie_domain: str | None = None
+    #: whether it is sent over HTTPS only
     session_cookie_secure: bool = False
+    #: whether it is kept from JavaScript
     session_cookie_httponly: bool = True
+    #: whether other sites' requests bring it: "Lax", "Strict", "None", or None
     session_cookie_samesite: str | None = "Lax"
     #: how long a session is accepted, and a permanent one kept by the browser
     permanent_session_lifetime: timedelta = timedelta(days=31)
@@ -178,7 +184,7 @@ class Flask:
         #: what to call at each stage: the default, or what overrides it
         self.stages = Stages(self)
         #: True if the time of views is limited, or they mind their client leaving
-        self.is_guarded = self.view_timeout is not None or self.cancel_on_disconnect
+        self.guarded = self.view_timeout is not None or self.cancel_on_disconnect
         self.__call__ = self._serve_asgi  # type: ignore[method-assign, assignment]
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -188,7 +194,7 @@ class Flask:
         elif name in pipeline.DEFAULTS:
             self.stages = Stages(self)
         elif name in _GUARDS:
-            self.is_guarded = True
+            self.guarded = True
 
     def __delattr__(self, name: str) -> None:
         object.__delattr__(self, name)
@@ -225,7 +231,7 @@ class Flask:
             app.add_url_rule("/", "index")
             app.view_functions["index"] = index
 
-        :param rule: the rule; see :mod:`asyncflask.routing`.
+        :param rule: the rule, such as ``/user/<int:id>``; see :meth:`route`.
         :param endpoint: its name for ``url_for``; the name of the view by
             default.
         :param view_func: the view, if it is to be registered as well.
@@ -251,7 +257,7 @@ class Flask:
         if view_func is not None:
             self._add_view(endpoint, view_func)
         self.url_map.add(Rule(rule, endpoint=endpoint, **options))
-        self.is_guarded = self.is_guarded or not _GUARDS.isdisjoint(options)
+        self.guarded = self.guarded or not _GUARDS.isdisjoint(options)
 
     def _add_options(self, options: dict[str, Any]) -> None:
         methods = options["methods"]
@@ -534,7 +540,7 @@ class Flask:
 
     def create_jinja_loader(self) -> Any:
         """Return what loads templates: those of the folder ``templates``."""
-        return jinja2.FileSystemLoader(os.path.join(self.root_path, "templates"))
+        return templating.folder_loader(self)
 
     def _context(self, wanted: str) -> Calling:
         ctx = current_context(f"app.{wanted}()")

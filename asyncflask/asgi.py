@@ -57,21 +57,22 @@ async def serve(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
     try:
         ctx.context.run(begin, ctx)
         rule = ctx.rule
-        aside = rule is not None and rule.aside is not None
-        if not aside or not await step_aside(ctx, receive, send):
+        if rule is None or not rule.aside or not await step_aside(ctx, receive, send):
             hooked = True
             if ctx.is_body_announced or scope["method"] not in BODILESS:
                 await take_body(ctx, receive)
-            coroutine = respond(ctx)
-            rest = ctx.carry(coroutine) if app.is_guarded else ctx.start(coroutine)
+            rest = ctx.carry(respond(ctx)) if app.guarded else ctx.start(respond(ctx))
             if rest is not None and not await guarded(ctx, rest, receive, send):
                 return
 
             response: Any = ctx.response
             if type(response.body) is bytes:
                 start, body = response.on_wire(scope["method"])
-                await send(start)
-                await send({"type": "http.response.body", "body": body})
+                try:
+                    await send(start)
+                    await send({"type": "http.response.body", "body": body})
+                except OSError:  # as ASGI servers may tell (HTTP spec 2.4)
+                    raise ClientDisconnected() from None
             else:
                 await send_response(ctx, receive, send)
     except ClientDisconnected:

@@ -13,8 +13,10 @@ from .wrappers import Response
 
 logger = logging.getLogger("asyncflask")
 
-#: flashed messages that wait in a session; older ones are dropped
+#: flashed messages that wait in a session, and characters in all of them; older ones
+#: are dropped
 MAX_FLASHES = 50
+MAX_FLASHED_TEXT = 2000
 #: RFC 3986: everything that may stand in a URL, and the percent sign
 _URL_SAFE = "%!#$&'()*+,/:;=?@[]~"
 
@@ -99,20 +101,26 @@ def flash(message: str, category: str = "message") -> None:
     """Keep a message for the next page that the user sees.
 
     The template gets it with :func:`get_flashed_messages`. Of more than 50
-    messages the oldest are dropped, with a warning in the log, so that a page that
-    never shows them does not fill the cookie.
+    messages, or of more than 2000 characters, the oldest are dropped, with a warning
+    in the log, so that a page that never shows them does not fill the cookie.
 
     :param message: the text; templates escape it.
     :param category: a word for the template, such as ``"error"``.
     """
     session = current_context("flash").session
     messages = [*session.get("_flashes", ()), (category, message)]
-    if len(messages) > MAX_FLASHES:
+    size = sum(len(str(text)) for _, text in messages)
+    while len(messages) > 1 and (
+        len(messages) > MAX_FLASHES or size > MAX_FLASHED_TEXT
+    ):
+        size -= len(str(messages.pop(0)[1]))
         logger.warning(
-            "More than %d flashed messages wait to be shown; the oldest is dropped",
+            "More than %d flashed messages, or %d characters of them, wait to be"
+            " shown; the oldest is dropped",
             MAX_FLASHES,
+            MAX_FLASHED_TEXT,
         )
-    session["_flashes"] = messages[-MAX_FLASHES:]
+    session["_flashes"] = messages
 
 
 def get_flashed_messages(

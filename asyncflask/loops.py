@@ -273,19 +273,22 @@ class _ProcessLoop:
     def _start(self) -> AsyncioHandle:
         refuse_where_threads_do_not_run()
         loop = asyncio.new_event_loop()
+        # A task to live by: anyio keeps its threads as long as there is one.
+        life = loop.create_task(asyncio.Event().wait())
         thread = threading.Thread(
-            target=self._run, args=(loop,), name="asyncflask-loop", daemon=True
+            target=self._run, args=(loop, life), name="asyncflask-loop", daemon=True
         )
         thread.start()
-        atexit.register(self._stop, loop, thread)
+        atexit.register(self._stop, loop, life, thread)
         return AsyncioHandle(loop)
 
     @staticmethod
-    def _run(loop: asyncio.AbstractEventLoop) -> None:
+    def _run(loop: asyncio.AbstractEventLoop, life: asyncio.Task[Any]) -> None:
         asyncio.set_event_loop(loop)
-        while True:
+        while not life.done():
             try:
-                loop.run_forever()
+                loop.run_until_complete(life)
+            except asyncio.CancelledError:
                 break
             except (SystemExit, KeyboardInterrupt) as exc:
                 # Raised by one task; the others have nothing to do with it.
@@ -294,9 +297,13 @@ class _ProcessLoop:
         loop.close()
 
     @staticmethod
-    def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+    def _stop(
+        loop: asyncio.AbstractEventLoop,
+        life: asyncio.Task[Any],
+        thread: threading.Thread,
+    ) -> None:
         if not loop.is_closed() and thread.is_alive():
-            loop.call_soon_threadsafe(loop.stop)
+            loop.call_soon_threadsafe(life.cancel)
             thread.join(timeout=5)
 
 

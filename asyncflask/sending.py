@@ -17,6 +17,7 @@ import anyio.to_thread
 from starlette.types import Message, Receive, Scope, Send
 
 from .calling import Calling, within
+from .exceptions import ClientDisconnected
 from .files import FileBody, lost, read_cached
 from .loops import checkpoint
 from .mounting import body_once_more, merged_start
@@ -39,8 +40,8 @@ async def send_response(ctx: Calling, receive: Receive, send: Send) -> None:
 
     start, body = response.on_wire(ctx.scope["method"])
     if type(response.body) is bytes:
-        await send(start)
-        await send({"type": "http.response.body", "body": body})
+        await deliver(send, start)
+        await deliver(send, {"type": "http.response.body", "body": body})
         return
 
     ctx.hold(response.body)
@@ -48,7 +49,7 @@ async def send_response(ctx: Calling, receive: Receive, send: Send) -> None:
     ctx.release(response.body)
     ctx.response = None  # whose body is closed here from now on
     try:
-        await send(start)
+        await deliver(send, start)
         if body is response.body:
             await unless(
                 farewell(ctx, receive),
@@ -56,7 +57,19 @@ async def send_response(ctx: Calling, receive: Receive, send: Send) -> None:
             )
     finally:
         await to_the_end(ctx.carry(close_body(ctx, response.body, chunks)))
-    await send({"type": "http.response.body", "body": b""})
+    await deliver(send, {"type": "http.response.body", "body": b""})
+
+
+async def deliver(send: Send, message: Message) -> None:
+    """Send a message.
+
+    :raises ClientDisconnected: when that fails, which ASGI servers may have it do
+        once the client has left (HTTP spec 2.4).
+    """
+    try:
+        await send(message)
+    except OSError:
+        raise ClientDisconnected() from None
 
 
 def chunks_of(body: Any) -> AsyncIterator[Any] | Iterator[Any]:
@@ -119,7 +132,10 @@ async def send_chunks(
     async for chunk in chunks:
         if type(chunk) is not bytes:
             chunk = as_bytes(chunk)
-        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        try:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except OSError:
+            raise ClientDisconnected() from None
         count += 1
         if not count % BREATH:
             await checkpoint()

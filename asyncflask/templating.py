@@ -4,14 +4,16 @@ Rendering is plain work for the processor and never waits, so
 :func:`render_template` is a plain call in plain and async views alike. Only
 context processors may wait: those written ``async def`` are awaited by
 :func:`render_template_async`.
+
+Jinja itself is imported with the first template: an application that has none
+starts without it.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
-
-import jinja2
 
 from .context import current_context, g, request, session
 from .helpers import get_flashed_messages, url_for
@@ -19,12 +21,16 @@ from .loops import process_loop
 from .workers import Desk
 
 if TYPE_CHECKING:
+    import jinja2
+
     from .app import Flask
     from .calling import Calling
 
 
 def new_environment(app: Flask) -> jinja2.Environment:
     """Return the Jinja environment of an application."""
+    import jinja2
+
     loader = app.create_jinja_loader()
     if isinstance(loader, Coroutine):
         waiting = loader
@@ -34,6 +40,13 @@ def new_environment(app: Flask) -> jinja2.Environment:
         url_for=url_for, get_flashed_messages=get_flashed_messages
     )
     return environment
+
+
+def folder_loader(app: Flask) -> jinja2.BaseLoader:
+    """Return what loads templates from the application's folder ``templates``."""
+    import jinja2
+
+    return jinja2.FileSystemLoader(os.path.join(app.root_path, "templates"))
 
 
 def default_context_processor() -> dict[str, Any]:

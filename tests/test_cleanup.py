@@ -835,7 +835,13 @@ def test_after_request_raises(cell: Cell):
 def test_the_server_refuses_the_header(cell: Cell):
     cell.refuses = "http.response.start"
     cell.serve()
-    cell.check(*closed(cell), outcome="OSError", told="OSError")
+    failure = "OSError" if heeds(cell) else ""
+    cell.check(*closed(cell), outcome=failure or None, told=failure)
+
+
+def heeds(cell: Cell) -> bool:
+    """Say whether it is no sign of the client's leaving that the server fails."""
+    return isinstance(cell.server, WSGI) or cell.body == "application"
 
 
 # -------------------------------------------------------- an exception after its start
@@ -852,7 +858,10 @@ def test_the_body_raises(cell: Cell):
 def test_the_server_refuses_a_chunk(cell: Cell):
     cell.refuses = "http.response.body"
     cell.serve()
-    cell.check(*closed(cell), outcome="OSError", told="OSError")
+    if heeds(cell):
+        cell.check(*closed(cell), outcome="OSError", told="OSError")
+    else:
+        cell.check(*closed(cell))
 
 
 # ------------------------------------------------------------------ the client leaves
@@ -1192,7 +1201,7 @@ def test_the_client_leaves_while_a_static_file_is_sent(cell: Cell, static: Stati
 def test_the_server_refuses_a_chunk_of_a_static_file(cell: Cell, static: Static):
     cell.refuses = "http.response.body"
     cell.serve()
-    static.check(outcome="OSError")
+    static.check()
 
 
 @static_cells(CANCELLING)

@@ -588,3 +588,9 @@ def default_of(text: str, name: str) -> str:
     row = re.search(rf"^\| `{name}` \| (.*?) \|", text, re.MULTILINE)
     assert row is not None, f"docs/settings.md does not have {name!r}"
     return row[1].strip("`")
+
+
+@pytest.mark.parametrize("name", asyncflask.__all__)
+def test_every_public_name_is_in_the_reference(name: str) -> None:
+    page = (ROOT / "docs" / "api.md").read_text()
+    assert re.search(rf"^\.\. \w+:: (asyncflask\.)?{name}\b", page, re.MULTILINE)

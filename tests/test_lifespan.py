@@ -561,3 +561,15 @@ app.mount("/broken", broken)
     if part == "site":
         up, down = [*up, "site up"], ["site down", *down]
     assert done.stdout.splitlines() == [*up, *down]
+
+
+def test_threads_for_blocking_calls_are_kept_from_request_to_request():
+    """anyio keeps its threads as long as the task that its loop was started for."""
+    app = Flask(__name__)
+
+    @app.route("/")
+    async def view():
+        return str(await anyio.to_thread.run_sync(threading.get_ident))
+
+    client = app.test_client()
+    assert len({client.get("/").data for _ in range(20)}) <= 2

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from asyncflask import Flask, flash, session
+from asyncflask import Flask, flash, get_flashed_messages, session
 from asyncflask.helpers import MAX_FLASHES
 
 
@@ -316,3 +316,24 @@ async def test_flashes_are_bounded(app: Flask, client, caplog):
     with caplog.at_level(logging.WARNING, "asyncflask"):
         await client.get("/")
     assert "oldest is dropped" in caplog.text
+
+
+async def test_flashed_messages_never_fill_the_cookie(app, client, caplog):
+    @app.route("/flash")
+    def add():
+        flash("x" * 400, "note")
+        return str(len(session["_flashes"]))
+
+    @app.route("/show")
+    def show():
+        return str([len(text) for text in get_flashed_messages()])
+
+    cookie = {}
+    for number in range(8):
+        got = await client.get("/flash", headers=cookie)
+        assert got.text == str(min(number + 1, 5))
+        value = got.headers["set-cookie"].partition(";")[0]
+        cookie = {"Cookie": value}
+    assert "the oldest is dropped" in caplog.text
+    got = await client.get("/show", headers=cookie)
+    assert got.text == str([400] * 5)

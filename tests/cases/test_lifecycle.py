@@ -990,7 +990,7 @@ async def test_X11_a_server_that_cannot_send_ends_the_body(make, at, anyio_backe
         sent.append(message)
 
     scope, _ = build_request("/")
-    with anyio.fail_after(20), pytest.raises(OSError, match="gone"):
+    with anyio.fail_after(20):
         await app(scope, anyio.sleep_forever, send)
     unstarted = at == 0 and make in GENERATORS
     assert log == ["closed", "teardown"][unstarted:]
