@@ -341,9 +341,12 @@ class Flask:
             def not_found(error):
                 return "This page does not exist", 404
 
-        It gets the exception and returns what a view may return. The handler
-        for the most specific class is called; that for 500 gets any exception
-        without one, but not in debug mode.
+        It gets the exception and returns what a view may return; the status is
+        200 unless it says another. The handler for the most specific class is
+        called; that for 500 gets any exception without one, but not in debug mode.
+
+        :param code_or_exception: a status code, or a class of exceptions.
+        :raises TypeError: for anything else.
         """
         if not isinstance(code_or_exception, int) and not (
             isinstance(code_or_exception, type)
@@ -364,7 +367,9 @@ class Flask:
     def before_request(self, f: F) -> F:
         """Register a function to call before each view, also when there is none.
 
-        If it returns a value, that is the response, and the view is not called.
+        It is called without arguments, in the order of registration, for a 404 too;
+        not for static files and mounted applications. If it returns a value, that
+        is the response, and neither the next one nor the view is called.
         """
         self.before_request_funcs.append(f)
         return f
@@ -372,8 +377,10 @@ class Flask:
     def after_request(self, f: F) -> F:
         """Register a function to call with each response.
 
-        It returns the response to send: the same one, or another. They run in
-        the order they were registered.
+        It returns the response to send: the same one, or another. They run in the
+        order they were registered, behind the saving of the session; also for the
+        response of an error handler, but not for an exception that leaves the
+        application.
         """
         self.after_request_funcs.append(f)
         return f
@@ -389,9 +396,14 @@ class Flask:
         return f
 
     def context_processor(self, f: F) -> F:
-        """Register a function that returns a dict of names for every template.
+        """Register a function that returns a dict of names for every template::
 
-        Such a name wins over one passed to ``render_template``, as in 0.1.
+            @app.context_processor
+            def user():
+                return {"user": g.user}
+
+        It is called without arguments for each template that is rendered. Such a
+        name wins over one passed to ``render_template``, as in 0.1.
         """
         self.template_context_processors.append(f)
         return f
@@ -485,7 +497,11 @@ class Flask:
 
     @stage
     def preprocess_request(self) -> Any:
-        """Call the before_request functions until one returns a value."""
+        """Call the before_request functions until one returns a value.
+
+        That value, or None, is what it returns. Override it to do something in
+        front of all hooks or behind them.
+        """
         ctx = self._context("preprocess_request")
         return ctx.by_hand(pipeline.preprocess_request(ctx))
 
@@ -494,7 +510,9 @@ class Flask:
         """Call the view for the current request and return what it returns.
 
         Errors are handled, and what their handler returned is the value; pass it
-        on to :meth:`make_response`.
+        on to :meth:`make_response`. Override it to do something around each view.
+
+        :raises Exception: whatever nothing handles.
         """
         ctx = self._context("dispatch_request")
         if ctx.endpoint is None and ctx.routing_exception is None:
@@ -517,6 +535,7 @@ class Flask:
         WSGI application      is called in the request's worker, and buffered
         ====================  ===================================================
 
+        :param rv: what the view, hook or handler returned.
         :raises TypeError: for anything else, None included.
         """
         made = pipeline.to_response(self, rv)
@@ -528,18 +547,32 @@ class Flask:
     @stage
     def process_response(self, response: Response) -> Any:
         """Save the session, call the after_request functions, and return the
-        response to send."""
+        response to send.
+
+        Override it to change all responses, before the hooks or after them.
+
+        :raises TypeError: when one of the functions returns no response.
+        """
         ctx = self._context("process_response")
         return ctx.by_hand(pipeline.process_response(ctx, response))
 
     @stage
     def update_template_context(self, context: dict[str, Any]) -> Any:
-        """Add to a template's context, in place, what the processors return."""
+        """Add to a template's context, in place, what the processors return.
+
+        Called before each template is rendered.
+
+        :param context: the names that the template will have at hand.
+        """
         ctx = self._context("update_template_context")
         return ctx.by_hand(templating.update_context(ctx, context))
 
     def create_jinja_loader(self) -> Any:
-        """Return what loads templates: those of the folder ``templates``."""
+        """Return what loads templates: those of the folder ``templates``.
+
+        Called once, before the first one is rendered. Override it to look elsewhere:
+        it returns a :class:`jinja2.BaseLoader`.
+        """
         return templating.folder_loader(self)
 
     def _context(self, wanted: str) -> Calling:
@@ -601,6 +634,13 @@ class Flask:
     ) -> Calling:
         """Return a context for a made-up request, to be entered by hand.
 
+        ::
+
+            with app.test_request_context("/?page=2"):
+                print(request.args["page"])
+
+        No hook is called but those of the teardown, at the end.
+
         :param path: the path, with or without a query.
         :param base_url: scheme, host and prefix.
         :param query_string: the query, if it is not in the path.
@@ -615,7 +655,12 @@ class Flask:
         return ctx
 
     def test_client(self) -> Client:
-        """Return a client for tests: it talks to the application directly."""
+        """Return a client for tests: it talks to the application directly::
+
+            assert app.test_client().get("/").status_code == 200
+
+        Each has cookies of its own.
+        """
         from .testing import Client
 
         return Client(self)

@@ -145,7 +145,10 @@ class RestConverter(BaseConverter):
 
 
 class AnyConverter(BaseConverter):
-    """``<any(about, help):page>``: one of the words listed."""
+    """``<any(about, help):page>``: one of the words listed.
+
+    :param items: the words.
+    """
 
     weight = 10
 
@@ -217,6 +220,9 @@ class IntegerConverter(NumberConverter):
     """``<int:name>``: a whole number, unsigned unless ``signed=True``.
 
     :param fixed_digits: exactly so many digits, zeros in front included.
+    :param min: refuse smaller numbers.
+    :param max: refuse bigger ones.
+    :param signed: allow a minus sign.
     """
 
     unsigned_regex = "[0-9]+"
@@ -266,7 +272,12 @@ def _parse_digits(text: str) -> tuple[int]:
 
 
 class FloatConverter(NumberConverter):
-    """``<float:name>``: a number with a decimal point."""
+    """``<float:name>``: a number with a decimal point.
+
+    :param min: refuse smaller numbers.
+    :param max: refuse bigger ones.
+    :param signed: allow a minus sign.
+    """
 
     unsigned_regex = r"[0-9]+\.[0-9]+"
     weight = 40

@@ -80,6 +80,9 @@ def redirect(location: str, code: int = 302) -> Response:
 def jsonify(*args: Any, **kwargs: Any) -> Response:
     """Return a JSON response of one value, of a list, or of keyword arguments.
 
+    A view may as well return the dict or list itself. Dates become HTTP dates,
+    UUIDs and decimals strings, dataclasses objects.
+
     :raises TypeError: with both kinds of arguments, or for a value that JSON
         has no form for.
     """

@@ -56,9 +56,11 @@ def build_request(
     :param path: the path, with a query if you like; or a whole URL.
     :param base_url: scheme, host and prefix: ``"https://example.com/app"``.
     :param query_string: the query, if it is not in the path.
+    :param method: the method.
     :param data: the body: bytes or text; or a dict of form fields, in which
         files are ``(open file or bytes, filename)``, with a type behind it if
         you like; lists give a field several times.
+    :param headers: header fields, a mapping or pairs; they win over those made here.
     :param json: a value to send as JSON.
     :param content_type: the type, where the body does not say it.
     """

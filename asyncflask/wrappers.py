@@ -468,7 +468,7 @@ class Response:
         return self.body.decode("utf-8", "replace") if as_text else self.body
 
     def set_data(self, value: str | bytes) -> None:
-        """Replace the body."""
+        """Replace the body by text or bytes."""
         self.body = as_bytes(value)
 
     @property
@@ -580,8 +580,14 @@ class Response:
     ) -> None:
         """Have the browser keep a cookie (RFC 6265).
 
+        :param key: its name.
+        :param value: its text; quoted where it has to be.
         :param max_age: seconds until it forgets it; None for when it is closed.
         :param expires: the moment it forgets it.
+        :param path: where on the site it is sent: at this path and below.
+        :param domain: the domain it is for, with its subdomains; None for this host.
+        :param secure: send it over HTTPS only.
+        :param httponly: keep it from JavaScript.
         :param samesite: ``"Lax"``, ``"Strict"`` or ``"None"``.
         :raises ValueError: when a part holds what would end it.
         """
@@ -599,7 +605,10 @@ class Response:
         httponly: bool = False,
         samesite: str | None = None,
     ) -> None:
-        """Have the browser forget a cookie; path and domain must be its own."""
+        """Have the browser forget a cookie; path and domain must be its own.
+
+        The arguments are those of :meth:`set_cookie`.
+        """
         self.set_cookie(
             key,
             max_age=0,

@@ -12,6 +12,8 @@ from typing import Any
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.nodes import make_refnode
+from sphinx.util.typing import stringify_annotation
+from starlette.types import ASGIApp
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -42,7 +44,7 @@ nitpick_ignore_regex = [
     ),
     ("py:class", r"(asyncflask\.\w+\.)?(F|V|T|D|P|Lifespan)"),
     ("py:attr", "routing_exception"),
-    ("py:class", r"Scope|starlette\..*|asyncflask\.(forms|mounting|calling)\.\w+"),
+    ("py:class", r"Scope|ASGIApp|starlette\..*|asyncflask\.(forms|mounting)\.\w+"),
     ("py:class", r"asyncflask\.routing\.MapAdapter"),
 ]
 
@@ -80,6 +82,8 @@ pygments_style = "friendly"
 pygments_dark_style = "github-dark"
 
 
+#: what has a name of its own within the package only
+ALIASES = {"asyncflask.calling.Calling": "RequestContext"}
 #: the pages on what these modules do
 PAGES = {
     "asyncflask.calling": "sync-and-async",
@@ -100,7 +104,7 @@ def find_by_last_name(
         return make_refnode(app.builder, page, PAGES[target], "", content, target)
 
     objects = env.domains.python_domain.objects
-    short = target.replace("asyncflask.app.", "").replace("asyncflask.wrappers.", "")
+    short = ALIASES.get(target, target).removeprefix("asyncflask.app.")
     for name, found in objects.items():
         if name == short or name.endswith(f".{short}"):
             where = found.docname, found.node_id
@@ -109,5 +113,17 @@ def find_by_last_name(
     return None
 
 
+#: how autodoc spells an ASGI application out
+SPELT_OUT = stringify_annotation(ASGIApp, "smart")
+
+
+def shorten(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, arguments: str, rv: str
+) -> tuple[str | None, str | None]:
+    """Name the type of ASGI applications in a signature."""
+    return arguments and arguments.replace(SPELT_OUT, "ASGIApp"), rv
+
+
 def setup(app: Sphinx) -> None:
+    app.connect("autodoc-process-signature", shorten)
     app.connect("missing-reference", find_by_last_name)

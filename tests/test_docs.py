@@ -53,6 +53,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -208,6 +209,8 @@ class Runner:
         self.names = self.module.__dict__
         #: modules that have been written and wait to be imported
         self.waiting: list[str] = []
+        #: modules of the same names, which other tests have imported
+        self.hidden: dict[str, Any] = {}
 
     def run(self, block: Block) -> None:
         """Run a block, or keep it for those to come."""
@@ -247,9 +250,13 @@ class Runner:
             self.waiting.append(name)
 
     def import_files(self) -> None:
-        """Import what has been written, afresh."""
+        """Import what has been written; all of it afresh if some was there before."""
         waiting, self.waiting = self.waiting, []
-        self.forget()
+        importlib.invalidate_caches()
+        if self.own_modules() & set(waiting):
+            self.forget()
+        for name in waiting:
+            self.hide(name.partition(".")[0])
         for name in waiting:
             module = importlib.import_module(name)
             self.names.update(
@@ -258,13 +265,31 @@ class Runner:
                 if not key.startswith("__")
             )
 
+    def own_modules(self) -> set[str]:
+        """Return the names of the modules that come from this folder."""
+        return {
+            name
+            for name, module in list(sys.modules.items())
+            if module is not self.module
+            and str(getattr(module, "__file__", None)).startswith(str(self.folder))
+        }
+
     def forget(self) -> None:
         """Forget the modules of this folder."""
-        importlib.invalidate_caches()
-        for name, module in list(sys.modules.items()):
-            file = getattr(module, "__file__", None) or ""
-            if module is not self.module and file.startswith(str(self.folder)):
-                del sys.modules[name]
+        for name in self.own_modules():
+            del sys.modules[name]
+
+    def hide(self, package: str) -> None:
+        """Take a package away that others have imported, until the page ends."""
+        for name in sys.modules.keys() - self.own_modules():
+            if f"{name}.".startswith(f"{package}."):
+                self.hidden[name] = sys.modules.pop(name)
+
+    def close(self) -> None:
+        """Leave everything as it was."""
+        self.forget()
+        sys.modules.update(self.hidden)
+        self.stop()
 
     # ------------------------------------------------------------------- Python
 
@@ -485,6 +510,8 @@ def has_commands(page: Path) -> bool:
 def test_every_block_of_a_page_runs(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if "$ curl" in page.read_text() and shutil.which("curl") is None:
+        pytest.skip("there is no curl")
     folder = tmp_path / "page"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -496,9 +523,9 @@ def test_every_block_of_a_page_runs(
         for block in blocks_of(page):
             runner.run(block)
         runner.import_files()
-    finally:
-        runner.forget()
         runner.stop()
+    finally:
+        runner.close()
 
 
 def test_few_blocks_do_not_run_and_all_of_them_say_why() -> None:
