@@ -1,7 +1,7 @@
 """The one door for checks: ``nox -s tests``, ``lint``, ``types``, ``examples``,
 ``docs``.
 
-``fuzz`` and ``bench`` run only when they are asked for.
+``fuzz``, ``soak`` and ``bench`` run only when they are asked for.
 Versions and dependency groups stand in ``pyproject.toml``.
 """
 
@@ -54,6 +54,13 @@ def fuzz(session: nox.Session) -> None:
     """Try odd inputs: ``nox -s fuzz -- --count 1000 --seed 7 --target asgi``."""
     install(session, "test")
     session.run("python", "-m", "tests.fuzz", *session.posargs)
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """Serve for a long time: ``nox -s soak -- --seconds 60 --seed 3 --http h11``."""
+    install(session, "test")
+    session.run("python", "-m", "tests.soak", *session.posargs)
 
 
 @nox.session

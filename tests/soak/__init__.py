@@ -1,0 +1,1 @@
+"""A long run of a real server among good, slow, broken and hostile clients."""
