@@ -28,8 +28,8 @@ import redis
 import redis.asyncio
 
 from asyncflask import Flask, Request, Response, abort, request, session
-from asyncflask.json import dumps, loads
 from asyncflask.sessions import Session
+from asyncflask.signing import TaggedJSON
 
 REDIS_URL = os.environ.get("REDIS_URL", "redis://localhost:6379/0")
 _ID = re.compile(r"[A-Za-z0-9_-]{43}")
@@ -86,7 +86,7 @@ class Sessions(Flask):
         if id is None or value is None:
             return RedisSession(new=True)
 
-        return RedisSession(loads(value), id=id)
+        return RedisSession(TaggedJSON.loads(value), id=id)
 
     def orders(self, session: Any, response: Response) -> list[tuple[Any, ...]]:
         """Set or delete the cookie; return what is to be told to Redis."""
@@ -108,7 +108,7 @@ class Sessions(Flask):
         response.set_cookie(
             self.session_cookie_name, session.id, max_age=age, **self.flags()
         )
-        value = dumps(dict.copy(session))
+        value = TaggedJSON.dumps(dict.copy(session))
         return [*gone, ("SET", self.key(session.id), value, "EX", self.lifetime())]
 
     def forget(self, session: RedisSession) -> list[str | None]:

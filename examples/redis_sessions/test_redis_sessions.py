@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ import httpx
 import pytest
 import redis
 from redis_sessions import redis_sessions
-from redis_sessions.redis_sessions import RedisFlask, Sessions
+from redis_sessions.redis_sessions import RedisFlask, RedisSession, Sessions
 from support import serving
 
 BINARY = shutil.which("redis-server")
@@ -186,6 +186,17 @@ def test_a_session_may_be_bigger_than_any_cookie(here: Site) -> None:
     with here.client() as client:
         client.post("/login", data={"name": name})
         assert client.get("/").json()["name"] == name
+
+
+def test_it_keeps_whatever_a_cookie_would_keep() -> None:
+    app = redis_sessions.plain_app
+    values = {"when": datetime(2026, 1, 2, tzinfo=UTC), "pair": (1, 2), "raw": b"\0"}
+    with app.test_request_context():
+        session = RedisSession(values)
+        session.modified = True
+        (order,) = app.orders(session, app.make_response(""))
+    assert order[0] == "SET"
+    assert dict(app.opened("id", order[2].encode())) == values
 
 
 def test_many_browsers_at_once_each_have_their_own(here: Site) -> None:
