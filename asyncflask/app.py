@@ -26,7 +26,7 @@ from . import asgi, pipeline, sessions, templating, wsgi
 from .calling import Calling, KindTable, answer
 from .context import current_context
 from .environ import build_scope
-from .lifespan import ProcessLifespan
+from .lifespan import Outstanding, ProcessLifespan
 from .mounting import Mount
 from .pipeline import Stages, stage
 from .routing import Map
@@ -112,6 +112,9 @@ class Flask:
     #: cancel async views and hooks when the client leaves before the response is
     #: there; plain code runs on. Teardown functions get the exception (ASGI)
     cancel_on_disconnect: bool = False
+    #: seconds that requests may still take to clean up when the server ends, before
+    #: the functions of :meth:`while_serving` end (ASGI)
+    cleanup_grace: float = 10.0
 
     #: the most threads for plain callables, and so the most requests that may
     #: be in plain code at once; the others wait in line
@@ -171,6 +174,8 @@ class Flask:
     def _prepare_to_serve(self) -> None:
         #: the threads for plain callables
         self.workers = WorkerPool(lambda: self.worker_threads, "asyncflask-worker")
+        #: the requests that an ASGI server waits for
+        self.outstanding = Outstanding()
         #: whether each callable is plain or async, as far as known
         self.kinds = KindTable()
         #: the ASGI application; wrap it to put middleware around:

@@ -96,7 +96,8 @@ async def finish(ctx: Calling, exc: BaseException | None, hooked: bool) -> None:
             ctx.hold(ctx.response.body)
         hooked = hooked and bool(ctx.app.teardown_request_funcs)
         if hooked or ctx.bodies:
-            await to_the_end(clean_up(ctx, exc, hooked))
+            with ctx.app.outstanding:
+                await to_the_end(clean_up(ctx, exc, hooked))
     finally:
         ctx.close()
         ctx.dismiss()
@@ -169,7 +170,8 @@ async def step_aside(ctx: Calling, receive: Receive, send: Send) -> bool:
         await ctx.carry(open_hosted(ctx, mount))
         await send_response(ctx, receive, send)
     else:
-        await mount.app(mount.scope(ctx.scope), receive, send)
+        with ctx.app.outstanding:
+            await mount.app(mount.scope(ctx.scope), receive, send)
     return True
 
 

@@ -85,6 +85,7 @@ async def serve_lifespan(
             await send({"type": "lifespan.startup.complete"})
             phase = "shutdown"
             await receive()
+            await requests_over(app)
     except Exception as exc:
         logger.error("The application failed at its %s.", phase, exc_info=exc)
         message = f"{type(exc).__name__}: {exc}"
@@ -93,6 +94,32 @@ async def serve_lifespan(
         await send({"type": "lifespan.shutdown.complete"})
     finally:
         app.workers.close()
+
+
+class Outstanding:
+    """How many requests wait for something, or clean up, at this moment.
+
+    Each enters wherever it waits. One that never does is over before anybody looks.
+    """
+
+    count = 0
+
+    def __enter__(self) -> None:
+        self.count += 1
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.count -= 1
+
+
+async def requests_over(app: Flask) -> None:
+    """Wait until no request is open, but not for ever.
+
+    A server that has lost patience cancels its requests and does not wait until
+    they are torn down; they may still need what is about to be closed.
+    """
+    with anyio.move_on_after(app.cleanup_grace):
+        while app.outstanding.count:  # noqa: ASYNC110 - no event of another loop
+            await anyio.sleep(0.01)
 
 
 # ------------------------------------------------------- of a mounted application

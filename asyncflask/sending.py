@@ -51,12 +51,14 @@ async def send_response(ctx: Calling, receive: Receive, send: Send) -> None:
     try:
         await deliver(send, start)
         if body is response.body:
-            await unless(
-                farewell(ctx, receive),
-                lambda: ctx.carry(send_chunks(ctx, chunks, send)),
-            )
+            with ctx.app.outstanding:
+                await unless(
+                    farewell(ctx, receive),
+                    lambda: ctx.carry(send_chunks(ctx, chunks, send)),
+                )
     finally:
-        await to_the_end(ctx.carry(close_body(ctx, response.body, chunks)))
+        with ctx.app.outstanding:
+            await to_the_end(ctx.carry(close_body(ctx, response.body, chunks)))
     await deliver(send, {"type": "http.response.body", "body": b""})
 
 
@@ -211,7 +213,8 @@ async def send_app(
             message = {**message, "body": b""}
         await within(outside, send(message))
 
-    await ctx.carry(_call_app(body.app, ctx.scope, replay, add))
+    with ctx.app.outstanding:
+        await ctx.carry(_call_app(body.app, ctx.scope, replay, add))
 
 
 async def _call_app(app: Any, scope: Scope, receive: Receive, send: Send) -> None:

@@ -26,6 +26,8 @@ NOT_HERE = {"app", "host", "port", "reload", "workers"}
 #: seconds that open requests get to finish after Ctrl-C; in a child of the
 #: reloader, which keeps nobody waiting
 GRACE, CHILD_GRACE = 3, 0
+#: seconds that requests cut short there may clean up; plain code may be stuck
+CHILD_CLEANUP_GRACE = 0.1
 
 
 class Server(uvicorn.Server):
@@ -57,6 +59,7 @@ def run(
     if reloading.is_child() and use_reloader:
         sockets = reloading.adopt_sockets()
         options.setdefault("timeout_graceful_shutdown", CHILD_GRACE)
+        app.cleanup_grace = min(app.cleanup_grace, CHILD_CLEANUP_GRACE)
         options.setdefault("use_colors", os.environ[reloading.COLORS] == "1")
     else:
         if use_reloader:

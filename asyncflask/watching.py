@@ -117,41 +117,68 @@ async def guarded(
     limit = setting(ctx, "view_timeout")
     cares = setting(ctx, "cancel_on_disconnect")
     if limit is None and not cares:
-        await rest
+        with ctx.app.outstanding:
+            await rest
         return True
 
     gone: Any = farewell(ctx, receive) if cares else anyio.sleep_forever
-    late = ServiceUnavailable()
-    is_answered = False
+    late = Late(ctx, send)
 
     async def watch() -> Exception:
-        nonlocal is_answered
         with anyio.move_on_after(limit):
             reason: Exception = await gone()
             return reason
+        logger.error("%s: no response within %s seconds", describe(ctx), limit)
         if ctx.side is THREAD:
-            is_answered = True
-            await answer(ctx, late, send)
-        return late
+            await late.answer()
+        return late.error
 
     try:
-        await unless(watch, lambda: rest)
+        with ctx.app.outstanding:
+            await unless(watch, lambda: late.wait_for(rest))
     except (ClientDisconnected, ServiceUnavailable) as exc:
         ctx.exception = exc  # for teardown: nothing of this is to be kept
-        if exc is not late:
+        if exc is not late.error:
             raise
 
-        logger.error("%s: no response within %s seconds", describe(ctx), limit)
-        if not is_answered:
-            await ctx.carry(respond(ctx, late))
-    return not is_answered
+        if not late.is_answered:
+            await ctx.carry(respond(ctx, late.error))
+    return not late.is_answered
 
 
-async def answer(ctx: Calling, exc: ServiceUnavailable, send: Send) -> None:
-    """Send the page of an error, and nothing else after it."""
-    start, body = exc.get_response().on_wire(ctx.scope["method"])
-    await send(start)
-    await send({"type": "http.response.body", "body": body})
+class Late:
+    """What is done about a view that takes too long.
+
+    :ivar error: what the request has failed with.
+    :ivar is_answered: True once the client is sent its page while plain code runs on.
+    """
+
+    is_answered = False
+
+    def __init__(self, ctx: Calling, send: Send) -> None:
+        self.error = ServiceUnavailable()
+        self._ctx = ctx
+        self._send = send
+        self._delivered = anyio.Event()
+
+    async def answer(self) -> None:
+        """Send the page, and nothing else after it."""
+        self.is_answered = True
+        self._ctx.exception = self.error
+        start, body = self.error.get_response().on_wire(self._ctx.scope["method"])
+        try:
+            await self._send(start)
+            await self._send({"type": "http.response.body", "body": body})
+        finally:
+            self._delivered.set()
+
+    async def wait_for(self, rest: Awaitable[Any]) -> None:
+        """Await the view, and the page, if that is on its way when the view is done."""
+        try:
+            await rest
+        finally:
+            if self.is_answered:
+                await self._delivered.wait()
 
 
 # ------------------------------------------------------------------ cleaning up

@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from asyncflask import Flask, _request_ctx_stack
 from asyncflask.lifespan import lifespan
+from asyncflask.testing import build_request
 
 from .server import served
 
@@ -573,3 +574,41 @@ def test_threads_for_blocking_calls_are_kept_from_request_to_request():
 
     client = app.test_client()
     assert len({client.get("/").data for _ in range(20)}) <= 2
+
+
+@both
+@pytest.mark.parametrize("is_async", [False, True], ids=["def", "async def"])
+async def test_what_was_cancelled_is_torn_down_before_the_end(anyio_backend, is_async):
+    log, is_open, scope = [], anyio.Event(), anyio.CancelScope()
+    app = Flask(__name__)
+    app.while_serving(function(log, "a"))
+
+    @app.route("/")
+    async def index():
+        is_open.set()
+        await anyio.sleep_forever()
+
+    async def torn_down(exception):
+        for _ in range(20):
+            await anyio.lowlevel.checkpoint()
+        log.append("torn down")
+
+    def plain(exception):
+        log.append("torn down")
+
+    app.teardown_request(torn_down if is_async else plain)
+
+    async def request():
+        with scope:
+            await app(build_request("/")[0], anyio.sleep_forever, anyio.sleep)
+
+    async def cancel_it():
+        await is_open.wait()
+        scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(request)
+        await serve(app, log, meanwhile=cancel_it)
+    said = ["a up", "startup.complete", "torn down", "a down", "shutdown.complete"]
+    assert log == said
+    assert app.outstanding.count == 0

@@ -58,7 +58,6 @@ def test_SIGTERM_lets_what_was_begun_be_completed(server: str, tmp_path: Path):
 
 
 @pytest.mark.process
-@pytest.mark.xfail(reason="the lifespan does not wait for cancelled requests yet")
 def test_SIGTERM_breaks_off_what_does_not_end(tmp_path: Path):
     stop = asyncio.run(stopped("uvicorn httptools", tmp_path / "site", "1", True))
     assert not stop.faults

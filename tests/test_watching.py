@@ -8,6 +8,7 @@ import threading
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import httpx
 import pytest
 
@@ -256,3 +257,33 @@ def test_a_view_that_minds_ends_when_a_real_client_leaves(http):
             assert started.wait(20)
         assert over.wait(20)
     assert events == ["view", "ClientDisconnected"]
+
+
+async def test_a_view_that_ends_while_its_503_is_sent_leaves_it_whole(app):
+    go, ended = threading.Event(), threading.Event()
+    app.view_timeout = 0.05
+    app.route("/")(lambda: str(go.wait(20)))
+    app.teardown_request(told := [].append)
+
+    @app.after_request
+    def note(response):
+        ended.set()
+        return response
+
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+        go.set()
+        await anyio.to_thread.run_sync(ended.wait, 20)
+        for _ in range(100):  # so that it comes back from its thread
+            await anyio.lowlevel.checkpoint()
+
+    scope, _ = build_request("/")
+    await app(scope, anyio.sleep_forever, send)
+    assert [message["type"] for message in sent] == [
+        "http.response.start",
+        "http.response.body",
+    ]
+    assert (sent[0]["status"], b"Service Unavailable" in sent[1]["body"]) == (503, True)
+    assert [type(exc).__name__ for exc in told.__self__] == ["ServiceUnavailable"]
