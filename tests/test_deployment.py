@@ -93,7 +93,12 @@ def running(command: list[str], folder: Path, port: int) -> Iterator[Any]:
     log = folder / f"{port}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, cwd=folder, env=environ, stdout=output, stderr=output
+            command,
+            cwd=folder,
+            env=environ,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     try:
         deadline = time.monotonic() + 30
@@ -107,7 +112,7 @@ def running(command: list[str], folder: Path, port: int) -> Iterator[Any]:
         try:
             process.wait(30)
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # its workers, too
             process.wait()
             raise
 
