@@ -97,7 +97,7 @@ class RequestContext:
     endpoint: str | None = None
     view_args: dict[str, Any] | None = None
     #: True if the header says that there is a body
-    is_body_announced = False
+    is_body_announced: bool = False
     body: Body | None = None
     #: what has been made of the request, for the driver to send
     response: Response | None = None

@@ -18,7 +18,7 @@ import logging
 import os
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -45,19 +45,22 @@ async def lifespan(
     :raises Exception: whatever keeps a part from starting, or from stopping.
     """
     failure: Exception | None = None
-    async with anyio.create_task_group() as group:
+    sites = [mount for mount in app.mounts if not mount.is_wsgi]
+    # A task group is left by the task that entered it. Without sites there is none,
+    # so that fixtures of a test may enter in one task and leave in another.
+    group: Any = anyio.create_task_group() if sites else nullcontext()
+    async with group:
         try:
             async with AsyncExitStack() as stack:
                 for function in app.while_serving_funcs:
                     generator = function()
                     stack.push_async_callback(_finished, generator)
                     await anext(generator)
-                for mount in app.mounts:
-                    if not mount.is_wsgi:
-                        site = Site(mount.app, {} if state is None else state)
-                        group.start_soon(site.run)
-                        await site.start()
-                        stack.push_async_callback(site.stop)
+                for mount in sites:
+                    site = Site(mount.app, {} if state is None else state)
+                    group.start_soon(site.run)
+                    await site.start()
+                    stack.push_async_callback(site.stop)
                 yield
         except Exception as exc:  # kept out of the group, which would wrap it
             failure = exc
@@ -99,7 +102,7 @@ class Outstanding:
     Each enters wherever it waits. One that never does is over before anybody looks.
     """
 
-    count = 0
+    count: int = 0
 
     def __enter__(self) -> None:
         self.count += 1

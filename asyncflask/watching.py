@@ -153,10 +153,10 @@ class Late:
     :ivar is_answered: True once the client is sent its page while plain code runs on.
     """
 
-    is_answered = False
+    is_answered: bool = False
 
     def __init__(self, ctx: Calling, send: Send) -> None:
-        self.error = ServiceUnavailable()
+        self.error: ServiceUnavailable = ServiceUnavailable()
         self._ctx = ctx
         self._send = send
         self._delivered = anyio.Event()

@@ -21,6 +21,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from asyncflask import Flask, _request_ctx_stack
+from asyncflask.lifespan import lifespan
 from asyncflask.testing import build_request
 
 from .server import served
@@ -264,6 +265,24 @@ async def test_the_workers_end_with_the_server(fails):
     app.workers.close()
     assert len(names) == 1
     assert alive == 0
+
+
+async def test_without_sites_any_task_may_leave_it():
+    """Tests with fixtures in tasks of their own do so, such as unittest's."""
+    events = []
+    app = Flask(__name__)
+
+    @app.while_serving
+    async def part():
+        events.append("start")
+        yield
+        events.append("stop")
+
+    around = lifespan(app)
+    await asyncio.create_task(around.__aenter__())
+    assert events == ["start"]
+    await asyncio.create_task(around.__aexit__(None, None, None))
+    assert events == ["start", "stop"]
 
 
 def test_only_async_generator_functions_run_around_the_serving():

@@ -1,0 +1,2 @@
+waitress-serve --listen 127.0.0.1:8000 --threads 20 \
+    --no-clear-untrusted-proxy-headers shop:app
