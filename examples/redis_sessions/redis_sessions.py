@@ -148,7 +148,7 @@ class AsyncRedisFlask(Sessions):
         if orders:
             async with self.redis.pipeline() as pipeline:
                 for order in orders:
-                    pipeline.execute_command(*order)  # type: ignore[no-untyped-call]
+                    pipeline.execute_command(*order)
                 await pipeline.execute()
 
 
