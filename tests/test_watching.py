@@ -159,7 +159,7 @@ async def test_the_time_for_a_body_starts_anew_with_each_piece(app):
 
 
 @pytest.mark.parametrize("stream_body", [False, True])
-async def test_a_body_that_does_not_go_on_is_408_and_the_end_of_the_connection(
+async def test_M22_a_body_that_does_not_go_on_is_408_and_the_end_of_the_connection(
     app, stream_body
 ):
     app.body_timeout = 0.05
@@ -214,7 +214,7 @@ def test_a_real_client_of_a_stuck_plain_view_is_answered_at_once(http):
 
 @pytest.mark.process
 @pytest.mark.parametrize("http", ["h11", "httptools"])
-def test_a_real_client_that_keeps_its_body_back_is_told(http):
+def test_M22_a_real_client_that_keeps_its_body_back_is_told(http):
     app = Flask(__name__)
     app.body_timeout = 0.1
     app.add_url_rule("/", "view", lambda: "never", methods=["POST"])

@@ -113,7 +113,7 @@ def test_a_session_lasts_from_request_to_request(here: Site) -> None:
     assert sorted(kept["visits"] for kept in here.kept()) == [1, 3]
 
 
-def test_the_browser_has_a_number_and_the_database_its_hash(here: Site) -> None:
+def test_C27_the_browser_has_a_number_and_the_database_its_hash(here: Site) -> None:
     with here.client() as client:
         field = client.get("/").headers["set-cookie"]
         assert "HttpOnly" in field
