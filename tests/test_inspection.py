@@ -240,8 +240,9 @@ def test_a_file_that_has_changed_or_gone_is_no_failure(tmp_path):
 
 
 def test_code_without_a_file_has_a_frame_without_lines():
-    frame = inspected(caught(exec, "x = 1\nx / 0", {}))[0].frames[-1]
-    assert (frame.file, frame.line, frame.lines) == ("<string>", 2, [])
+    code = compile("x = 1\nx / 0", "<nowhere>", "exec")
+    frame = inspected(caught(exec, code, {}))[0].frames[-1]
+    assert (frame.file, frame.line, frame.lines) == ("<nowhere>", 2, [])
     assert not frame.is_own
 
 
