@@ -25,8 +25,8 @@ ROOT = Path(__file__).parent.parent
 #: what stands at the top of an sdist, folders with all that lies below
 SDIST = {
     *("asyncflask", "benchmarks", "docs", "examples", "tests", "CHANGES.md"),
-    *("CONTRIBUTING.md", "LICENSE", "README.md", "noxfile.py", "pyproject.toml"),
-    *(".gitignore", "PKG-INFO"),
+    *("CONTRIBUTING.md", "LICENSE", "README.md", "SECURITY.md", "noxfile.py"),
+    *("pyproject.toml", ".gitignore", "PKG-INFO"),
 }
 #: what the kinds of files in there end with
 SUFFIXES = {
