@@ -38,4 +38,10 @@ def test_every_block_of_python_compiles(block):
 
 def test_every_file_that_is_linked_is_there():
     for target in re.findall(r"\]\(((?!http)[^)]+)\)", README):
-        assert (ROOT / target).exists(), target
+        file, _, anchor = target.partition("#")
+        assert (ROOT / file).exists(), target
+        titles = (
+            re.findall(r"^#+ (.*)", (ROOT / file).read_text(), re.M) if anchor else []
+        )
+        slugs = [title.lower().replace(" ", "-") for title in titles]
+        assert anchor in ("", *slugs), target
