@@ -31,7 +31,7 @@ SDIST = {
 #: what the kinds of files in there end with
 SUFFIXES = {
     *("", ".css", ".html", ".http", ".js", ".md", ".png", ".py", ".sql", ".toml"),
-    *(".txt", ".typed"),
+    *(".txt", ".typed", ".conf", ".ini", ".service", ".sh", ".svg"),
 }
 
 APP = """
