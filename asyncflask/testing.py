@@ -14,7 +14,7 @@ import mimetypes
 import os
 import secrets
 from collections.abc import Iterable, Mapping
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, overload
 from urllib.parse import SplitResult, quote, unquote, urlencode, urljoin, urlsplit
 
@@ -25,6 +25,7 @@ from .calling import DESK
 from .cookies import parse_set_cookie
 from .datastructures import FileStorage, ResponseHeaders
 from .json import dumps, loads
+from .lazy import cached_property
 from .loops import process_loop
 from .workers import Desk
 

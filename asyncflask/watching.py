@@ -17,7 +17,7 @@ import anyio
 from starlette.types import Receive, Send
 
 from .calling import THREAD, Calling
-from .exceptions import ClientDisconnected, ServiceUnavailable
+from .exceptions import ClientDisconnected, RequestTimeout, ServiceUnavailable
 from .forms import UnreadBody
 from .loops import in_asyncio
 from .pipeline import describe, logger, respond, setting
@@ -33,9 +33,12 @@ def farewell(ctx: Calling, receive: Receive) -> Watch:
     """Return what waits until the client has left."""
 
     async def wait() -> ClientDisconnected:
-        if isinstance(ctx.body, UnreadBody):
+        while isinstance(ctx.body, UnreadBody):
             try:
                 await ctx.body.stream.read_ahead()
+                break
+            except RequestTimeout:  # who wants to read it is told that
+                continue
             except ClientDisconnected as exc:
                 return exc
         while (await receive())["type"] != "http.disconnect":

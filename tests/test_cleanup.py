@@ -931,7 +931,7 @@ def test_the_client_leaves_while_a_view_runs_that_minds(cell: Cell):
 
 @cells(LOOPS, around=UPLOADS)
 def test_the_client_keeps_the_body_back(cell: Cell):
-    cell.app.body_timeout = 0.05
+    cell.app.body_timeout = 0.15
     cell.stops, cell.act = "uploading", "wait"
     cell.respond = pytest.fail
     cell.serve()
@@ -951,7 +951,7 @@ def test_the_client_keeps_a_body_back_that_is_refused(cell: Cell, monkeypatch):
 
 @cells(LOOPS, bodies=("text", *STREAMS))
 def test_the_view_takes_too_long(cell: Cell):
-    cell.app.view_timeout = 0.05
+    cell.app.view_timeout = 0.15
     cell.stops, cell.act = "view", "wait"
     cell.on_start = cell.go.set  # a plain one goes on once the client has its answer
     cell.serve()

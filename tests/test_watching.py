@@ -136,7 +136,7 @@ async def test_a_view_may_make_something_of_its_cancellation(app, anyio_backend)
 
 
 async def test_the_time_for_a_body_starts_anew_with_each_piece(app):
-    app.body_timeout = 0.3
+    app.body_timeout = 1
     messages = [b"a", b"b", b"c", b"d"]
 
     @app.route("/", methods=["POST"])
@@ -146,7 +146,7 @@ async def test_the_time_for_a_body_starts_anew_with_each_piece(app):
     sent = []
 
     async def receive():
-        await anyio.sleep(0.1)
+        await anyio.sleep(0.3)
         body = messages.pop(0)
         return {"type": "http.request", "body": body, "more_body": bool(messages)}
 
@@ -287,3 +287,34 @@ async def test_a_view_that_ends_while_its_503_is_sent_leaves_it_whole(app):
     ]
     assert (sent[0]["status"], b"Service Unavailable" in sent[1]["body"]) == (503, True)
     assert [type(exc).__name__ for exc in told.__self__] == ["ServiceUnavailable"]
+
+
+async def test_a_body_that_nobody_waits_for_does_not_end_a_stream(app):
+    """The view answers in the middle of an upload whose client has paused."""
+    app.body_timeout = 0.02
+
+    @app.route("/", methods=["POST"], stream_body=True)
+    async def view():
+        await anext(aiter(request.stream))
+
+        async def chunks():
+            yield "a"
+            await anyio.sleep(0.2)
+            yield "b"
+
+        return chunks()
+
+    sent, pieces = [], [b"some"]
+
+    async def receive():
+        if not pieces:
+            await anyio.sleep_forever()
+        return {"type": "http.request", "body": pieces.pop(), "more_body": True}
+
+    async def send(message):
+        sent.append(message)
+
+    scope, _ = build_request("/", method="POST", headers={"Content-Length": "9"})
+    await app(scope, receive, send)
+    assert [message.get("body") for message in sent[1:]] == [b"a", b"b", b""]
+    assert sent[0]["status"] == 200
