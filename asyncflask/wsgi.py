@@ -477,7 +477,8 @@ def host(
             raise
         start = None
     if start is None and refusals:  # the client's fault, whoever was to read it
-        start, body = _page(ctx, refusals[0]).on_wire(scope["method"])
+        page = pipeline.to_response(ctx.app, refusals[0])
+        start, body = page.on_wire(scope["method"])
         say(start, start_response)
         stream.chunks = iter([body])
         return stream
@@ -488,10 +489,6 @@ def host(
     say(start if response is None else merged_start(start, response), start_response)
     stream.chunks = bodies(ctx, app, messages)
     return stream
-
-
-def _page(ctx: Calling, exc: HTTPException) -> Response:
-    return ctx.app.response_class(exc.get_body(), exc.code, exc.get_headers())
 
 
 def bodies(ctx: Calling, app: ASGIApp, messages: Iterator[Message]) -> Iterator[bytes]:
