@@ -179,14 +179,21 @@ def answer(value: Any) -> Any:
     return value if plain else _Ready(value)
 
 
-class _Visit:
-    """One stay of a coroutine in a worker, and what came of it."""
+class Visit:
+    """One stay of a request in its worker, and what came of it.
 
-    __slots__ = ("_signal", "_step", "error", "yielded")
+    :ivar signal: set when it is over.
+    :ivar outer: how to end what the request waited for before.
+    """
 
-    def __init__(self, step: Callable[[], Any], signal: Signal) -> None:
+    __slots__ = ("_step", "error", "outer", "signal", "yielded")
+
+    def __init__(
+        self, step: Callable[[], Any], signal: Signal, outer: Callable[[], object]
+    ) -> None:
         self._step = step
-        self._signal = signal
+        self.signal = signal
+        self.outer = outer
         self.error: BaseException | None = None
         self.yielded: Any = _DONE
 
@@ -197,12 +204,12 @@ class _Visit:
             pass
         except BaseException as exc:
             self.error = exc
-        self._signal.set()
+        self.signal.set()
 
     def refuse(self, error: Exception) -> None:
         """Raise an error where the coroutine wanted to go to."""
         self.error = error
-        self._signal.set()
+        self.signal.set()
 
 
 class _Lent:
@@ -381,7 +388,11 @@ class Calling(RequestContext):
             step, value = coroutine.send, None
             try:
                 if yielded is TO_THREAD:
-                    visit = yield from self._visit(run, coroutine).__await__()
+                    desk = self.desk or (yield from self.engage().__await__())
+                    visit = self.depart(desk, functools.partial(run, step, value))
+                    yield from self.arrive(visit).__await__()
+                    if visit.error is not None:
+                        raise visit.error
                     if visit.yielded is not TO_LOOP:
                         return
                 else:
@@ -398,38 +409,44 @@ class Calling(RequestContext):
             except StopIteration:
                 return
 
-    async def _visit(
-        self, run: Callable[..., Any], coroutine: Coroutine[Any, Any, Any]
-    ) -> _Visit:
-        """Have the worker carry the coroutine on until it wants to the loop."""
-        desk = self.desk or await self._engage()
-        signal = new_signal()
-        visit = _Visit(functools.partial(run, coroutine.send, None), signal)
-        outer = self._cancel_awaited
+    def depart(
+        self, desk: Desk, step: Callable[[], Any], signal: Signal | None = None
+    ) -> Visit:
+        """Have the worker take a step while the request is in its thread.
+
+        :param signal: what to set when it is over. :meth:`arrive` waits for that.
+        """
+        visit = Visit(step, signal or new_signal(), self._cancel_awaited)
         self.side, self._cancel_awaited = THREAD, bool
         desk.submit(visit)
-        try:
-            await wait_through(signal, lambda: self._cancel_awaited())
-        finally:
-            self.side, self._cancel_awaited = LOOP, outer
-        if visit.error is not None:
-            raise visit.error
-
         return visit
+
+    async def arrive(self, visit: Visit, wanted: bool = True) -> None:
+        """Wait until the worker has taken its step; the request is on the loop then.
+
+        :param wanted: False if nobody does, so that async code which the worker
+            waits for is cancelled.
+        """
+        try:
+            if not wanted:
+                self._cancel_awaited()
+            await wait_through(visit.signal, lambda: self._cancel_awaited())
+        finally:
+            self.side, self._cancel_awaited = LOOP, visit.outer
 
     async def _hop(self, function: Callable[[], Any]) -> Any:
         """Call a plain function in the worker for a task of the user's own.
 
         Such a task has a context of its own and cannot move; it waits here.
         """
-        desk = self.desk or await self._engage()
+        desk = self.desk or await self.engage()
         signal = new_signal()
         call = Call(function, signal.set)
         desk.submit(call)
         await wait_through(signal)
         return call.result()
 
-    async def _engage(self) -> Desk:
+    async def engage(self) -> Desk:
         """Take a worker for the rest of the request."""
         desk = self._known_desk()
         if desk is not None:
@@ -439,7 +456,7 @@ class Calling(RequestContext):
             signal = new_signal()
             self._queue.append(signal)
             await signal.wait()
-            return await self._engage()
+            return await self.engage()
 
         queue: list[Signal] = []
         self._queue = queue

@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from asyncflask import Flask, g, request, session
+from asyncflask.sending import AHEAD, BREATH
 from asyncflask.testing import build_request
 
 
@@ -213,35 +214,97 @@ async def test_a_client_that_leaves_while_uploading_is_no_error(caplog):
     app.workers.close()
 
 
-async def test_a_body_waits_for_its_client():
+async def test_an_async_body_waits_for_its_client():
     """Back-pressure: the next chunk is made when the last one is sent."""
     app = Flask(__name__)
     made = []
 
-    @app.route("/async")
-    async def asynchronous():
+    @app.route("/")
+    async def view():
         for n in range(5):
             made.append(n)
             yield str(n)
 
-    @app.route("/plain")
-    def plain():
-        for n in range(5):
+    scope, _ = build_request("/")
+    seen = []
+
+    async def send(message):
+        await asyncio.sleep(0)
+        if message.get("body"):
+            seen.append((message["body"], len(made)))
+
+    await app(scope, anyio.sleep_forever, send)
+    assert seen == [(b"%d" % n, n + 1) for n in range(5)]
+
+
+@pytest.mark.parametrize(("size", "ahead"), [(1, BREATH), (AHEAD // 4, 4), (AHEAD, 1)])
+async def test_a_plain_body_is_ahead_of_its_client_within_bounds(size, ahead):
+    """Its thread goes on while the client is slow, up to some chunks and bytes."""
+    app = Flask(__name__)
+    made, sent = [], []
+    reached = threading.Event()
+
+    @app.route("/")
+    def view():
+        for n in range(1000):
             made.append(n)
+            if len(made) == ahead:
+                reached.set()
+            yield b"x" * size
+
+    scope, _ = build_request("/")
+
+    async def send(message):
+        if message.get("body"):
+            assert await anyio.to_thread.run_sync(reached.wait, 10)
+            sent.append(message)
+            assert len(made) <= len(sent) + ahead
+            if len(sent) == 200:
+                raise OSError
+
+    await app(scope, anyio.sleep_forever, send)
+    assert len(made) <= 200 + ahead
+    app.workers.close()
+
+
+async def test_a_plain_chunk_does_not_wait_for_the_next():
+    app = Flask(__name__)
+    arrived = threading.Event()
+
+    @app.route("/")
+    def view():
+        for n in range(5):
             yield str(n)
+            assert arrived.wait(10)
+            arrived.clear()
 
-    for path in "/async", "/plain":
-        made.clear()
-        scope, _ = build_request(path)
-        seen = []
+    scope, _ = build_request("/")
 
-        async def send(message, seen=seen):
-            await asyncio.sleep(0)
-            if message.get("body"):
-                seen.append((message["body"], len(made)))
+    async def send(message):
+        if message.get("body"):
+            arrived.set()
 
+    await app(scope, anyio.sleep_forever, send)
+    app.workers.close()
+
+
+async def test_a_plain_body_that_breaks_is_sent_up_to_there():
+    app = Flask(__name__)
+
+    @app.route("/")
+    def view():
+        yield from "abc"
+        raise LookupError("d")
+
+    scope, _ = build_request("/")
+    sent = []
+
+    async def send(message):
+        sent.append(message.get("body"))
+
+    with pytest.raises(LookupError):
         await app(scope, anyio.sleep_forever, send)
-        assert seen == [(b"%d" % n, n + 1) for n in range(5)]
+    assert sent == [None, b"a", b"b", b"c"]
     app.workers.close()
 
 
