@@ -24,7 +24,6 @@ from .forms import Limits
 from .lifespan import serve_lifespan
 from .mounting import Hosted, Mount, as_file
 from .pipeline import (
-    BODILESS,
     begin,
     describe,
     escaped,
@@ -59,7 +58,7 @@ async def serve(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
         rule = ctx.rule
         if rule is None or not rule.aside or not await step_aside(ctx, receive, send):
             hooked = True
-            if ctx.is_body_announced or scope["method"] not in BODILESS:
+            if ctx.may_have_body:
                 await take_body(ctx, receive)
             rest = ctx.carry(respond(ctx)) if app.guarded else ctx.start(respond(ctx))
             if rest is not None and not await guarded(ctx, rest, receive, send):
@@ -165,7 +164,7 @@ async def step_aside(ctx: Calling, receive: Receive, send: Send) -> bool:
         return False
 
     if mount.is_wsgi:
-        if ctx.is_body_announced or ctx.scope["method"] not in BODILESS:
+        if ctx.may_have_body:
             ctx.body = unread_body(ctx, Limits(), receive)
         await ctx.carry(open_hosted(ctx, mount))
         await send_response(ctx, receive, send)

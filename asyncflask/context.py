@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .lazy import cached_property
 from .routing import MapAdapter
@@ -96,8 +97,10 @@ class RequestContext:
     rule: Rule | None = None
     endpoint: str | None = None
     view_args: dict[str, Any] | None = None
-    #: True if the header says that there is a body
-    is_body_announced: bool = False
+    #: the header fields that are about the body
+    body_fields: Mapping[bytes, bytes] = MappingProxyType({})
+    #: False if there is none for certain
+    may_have_body: bool = True
     body: Body | None = None
     #: what has been made of the request, for the driver to send
     response: Response | None = None
@@ -262,33 +265,31 @@ def current_context(wanted: str = "the request context") -> RequestContext:
 
 
 class _Proxy:
-    """Stands for an attribute of the current context, whichever that is."""
+    """Stands for an attribute of the current context, whichever that is.
 
-    __slots__ = ("_name", "_read")
+    Each name has a class of its own, made by :func:`_proxy`.
+    """
 
-    def __init__(self, name: str, attribute: str) -> None:
-        object.__setattr__(self, "_name", name)
-        object.__setattr__(self, "_read", operator.attrgetter(attribute))
+    __slots__ = ()
+    _name: ClassVar[str]
+    _read: ClassVar[Callable[[RequestContext], Any]]
+
+    # Not __getattr__, before which Python looks here, and raises an AttributeError.
+    def __getattribute__(self, name: str) -> Any:
+        cls, ctx = type(self), _current.get()
+        if ctx is None:
+            # Only tools that look at modules ask for the names of Python's own.
+            if not name.startswith("__") and name not in _OWN:
+                current_context(cls._name)
+        elif name not in _OWN:
+            return getattr(cls._read(ctx), name)
+
+        return object.__getattribute__(self, name)
 
     def _get_current_object(self) -> Any:
         """Return the object itself, to hand it to other threads or keep it."""
-        ctx = _current.get()
-        if ctx is None:
-            ctx = current_context(self._name)
-        return self._read(ctx)
-
-    @property  # type: ignore[misc]  # what isinstance() asks for
-    def __class__(self) -> Any:
-        unbound = _current.get() is None
-        return _Proxy if unbound else type(self._get_current_object())
-
-    def __getattr__(self, name: str) -> Any:
-        ctx = _current.get()
-        if ctx is None:
-            if name.startswith("__"):  # only tools that look at modules ask for these
-                raise AttributeError(name)
-            ctx = current_context(self._name)
-        return getattr(self._read(ctx), name)
+        cls = type(self)
+        return cls._read(_current.get() or current_context(cls._name))
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self._get_current_object(), name, value)
@@ -298,23 +299,41 @@ class _Proxy:
 
     def __repr__(self) -> str:
         if _current.get() is None:
-            return f"<{self._name}, outside a request>"
+            return f"<{type(self)._name}, outside a request>"
 
         return repr(self._get_current_object())
 
     def __bool__(self) -> bool:
         return _current.get() is not None and bool(self._get_current_object())
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._get_current_object()(*args, **kwargs)
+
     def __dir__(self) -> list[str]:
         return [] if _current.get() is None else dir(self._get_current_object())
 
 
+#: what is the proxy's own inside a request
+_OWN = frozenset(("_get_current_object",))
+
+
+def _proxy(name: str, attribute: str) -> Any:
+    """Return a proxy for an attribute of the current context.
+
+    :param name: what error messages call it.
+    """
+    of_its_own = {
+        "__slots__": (),
+        "_name": name,
+        "_read": operator.attrgetter(attribute),
+    }
+    return type("_Proxy", (_Proxy,), of_its_own)()
+
+
 def _forward(operation: Callable[..., Any]) -> Callable[..., Any]:
-    def forwarded(self: _Proxy, *args: Any, **kwargs: Any) -> Any:
-        ctx = _current.get()
-        if ctx is None:
-            ctx = current_context(self._name)
-        return operation(self._read(ctx), *args, **kwargs)
+    def forwarded(self: _Proxy, *args: Any) -> Any:
+        cls = type(self)
+        return operation(cls._read(_current.get() or current_context(cls._name)), *args)
 
     return forwarded
 
@@ -332,7 +351,6 @@ _SPECIAL: dict[str, Callable[..., Any]] = {
     "__setitem__": operator.setitem,
     "__delitem__": operator.delitem,
     "__or__": operator.or_,
-    "__call__": lambda target, *args, **kwargs: target(*args, **kwargs),
     "__aiter__": lambda target: target.__aiter__(),
     "__copy__": copy.copy,
     "__reversed__": reversed,
@@ -346,7 +364,7 @@ if TYPE_CHECKING:
     session: Session
     g: RequestGlobals
 else:
-    current_app = _Proxy("current_app", "app")
-    request = _Proxy("request", "request")
-    session = _Proxy("session", "session")
-    g = _Proxy("g", "g")
+    current_app = _proxy("current_app", "app")
+    request = _proxy("request", "request")
+    session = _proxy("session", "session")
+    g = _proxy("g", "g")

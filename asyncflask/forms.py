@@ -67,6 +67,11 @@ class Body:
         if limit is not None and self.received > limit:
             raise too_large(limit)
 
+        self.keep(chunk)
+
+    def keep(self, chunk: bytes) -> None:
+        """Do with a chunk what this kind of body does; :meth:`feed` has counted it."""
+
     def end(self) -> None:
         """Take note that this was all.
 
@@ -77,6 +82,11 @@ class Body:
     def in_memory(self) -> bool:
         """True while feeding it a little more means no file access."""
         return self.received <= SPOOL_SIZE
+
+    @property
+    def has_files(self) -> bool:
+        """True if there are files to be closed in the end."""
+        return False
 
     @property
     def data(self) -> bytes:
@@ -152,9 +162,8 @@ class RawBody(Body):
         self._chunks: list[bytes] = []
         self._file: IO[bytes] | None = None
 
-    def feed(self, chunk: bytes) -> None:
-        """Keep the chunk."""
-        super().feed(chunk)
+    def keep(self, chunk: bytes) -> None:
+        """Keep the chunk as it is."""
         if self._file is not None:
             self._file.write(chunk)
             return
@@ -184,6 +193,11 @@ class RawBody(Body):
             self._chunks[:] = [b"".join(self._chunks)]
         return self._chunks[0]
 
+    @property
+    def has_files(self) -> bool:
+        """True if it is so big that a file holds it."""
+        return self._file is not None
+
     @cached_property
     def stream(self) -> Any:
         """The body as an open file."""
@@ -200,14 +214,14 @@ class UrlencodedBody(RawBody):
 
     is_form = True
 
-    def feed(self, chunk: bytes) -> None:
+    def keep(self, chunk: bytes) -> None:
         """Keep the chunk, within the limit for form fields."""
-        super().feed(chunk)
         limit = self.limits.form_memory
         if limit is not None and self.received > limit:
             raise RequestEntityTooLarge(
                 f"The form's fields are over the limit of {limit} bytes."
             )
+        super().keep(chunk)
 
     @property
     def fields(self) -> list[tuple[str, str]]:
@@ -215,11 +229,14 @@ class UrlencodedBody(RawBody):
 
         :raises RequestEntityTooLarge: when there are too many.
         """
-        limit = self.limits.form_parts
-        if limit is not None and self.data.count(b"&") >= limit:
+        data, limit = self.data, self.limits.form_parts
+        if limit is not None and data.count(b"&") >= limit:
             raise _too_many_parts(self.limits)
 
-        return parse_urlencoded(self.data)
+        return parse_urlencoded(data)
+
+
+_PERCENT = ord("%")
 
 
 def parse_urlencoded(data: bytes) -> list[tuple[str, str]]:
@@ -229,19 +246,14 @@ def parse_urlencoded(data: bytes) -> list[tuple[str, str]]:
     section 5.1).
     """
     pairs = []
-    for item in data.split(b"&"):
+    for item in data.replace(b"+", b" ").split(b"&"):
         if item:
             name, _, value = item.partition(b"=")
-            pairs.append((_decoded(name), _decoded(value)))
+            if _PERCENT in item:
+                name, value = unquote_to_bytes(name), unquote_to_bytes(value)
+            pair = name.decode("utf-8", "replace"), value.decode("utf-8", "replace")
+            pairs.append(pair)
     return pairs
-
-
-def _decoded(text: bytes) -> str:
-    if b"+" in text:
-        text = text.replace(b"+", b" ")
-    if b"%" in text:
-        text = unquote_to_bytes(text)
-    return text.decode("utf-8", "replace")
 
 
 def _too_many_parts(limits: Limits) -> RequestEntityTooLarge:
@@ -268,9 +280,8 @@ class MultipartBody(Body):
         self._fields: list[tuple[str, str]] = []
         self._files: list[tuple[str, FileStorage]] = []
 
-    def feed(self, chunk: bytes) -> None:
+    def keep(self, chunk: bytes) -> None:
         """Parse the chunk."""
-        super().feed(chunk)
         if not chunk:  # which would mean the end to the parser
             return
 
@@ -341,6 +352,11 @@ class MultipartBody(Body):
     def fields(self) -> list[tuple[str, str]]:
         """The form fields."""
         return self._fields
+
+    @property
+    def has_files(self) -> bool:
+        """True if one was uploaded."""
+        return bool(self._files)
 
     @property
     def files(self) -> list[tuple[str, FileStorage]]:

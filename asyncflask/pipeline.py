@@ -198,7 +198,13 @@ def match(ctx: Calling) -> None:
     scope, url_map = ctx.scope, ctx.app.url_map
     path = application_path(scope) if scope.get("root_path") else scope["path"]
     try:
-        ctx.is_body_announced = look_over(scope, ctx.app.trusted_hosts)
+        fields = ctx.body_fields = look_over(scope, ctx.app.trusted_hosts)
+        # A field announces one (RFC 9112, section 6.3), but not in HTTP/2 and 3.
+        ctx.may_have_body = (
+            bool(fields)
+            or scope["method"] not in BODILESS
+            or scope.get("http_version", "1.1") >= "2"
+        )
         found = url_map.find(path, scope["method"]) or ctx.url_adapter.match_rule()
     except HTTPException as exc:
         ctx.routing_exception = without_traceback(exc)
@@ -235,13 +241,13 @@ def expected_body(ctx: Calling) -> Body:
     :raises RequestEntityTooLarge: when it announces too much.
     :raises BadRequest: when it cannot be read.
     """
-    fields = dict(reversed(ctx.scope["headers"]))  # the first of a name counts
-    limits = limits_for(ctx)
+    fields, limits = ctx.body_fields, limits_for(ctx)
     length = fields.get(b"content-length", b"")
     limit = limits.content_length
-    is_huge = len(length) > MOST_DIGITS  # too long for int() to take it
-    if limit is not None and length.isdigit() and (is_huge or int(length) > limit):
-        raise too_large(limit)
+    if limit is not None and length.isdigit():
+        is_huge = len(length) > MOST_DIGITS  # too long for int() to take it
+        if is_huge or int(length) > limit:
+            raise too_large(limit)
 
     return new_body(fields.get(b"content-type", b"").decode("latin-1"), limits)
 

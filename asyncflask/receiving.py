@@ -44,6 +44,7 @@ async def take_body(ctx: Calling, receive: Receive) -> None:
     try:
         ctx.body = expected_body(ctx)
         await intake.fill(ctx.body)
+        ctx.is_laden = ctx.body.has_files
     except ClientDisconnected:
         raise
     except RequestTimeout as exc:

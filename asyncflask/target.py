@@ -60,28 +60,29 @@ def check_host(scope: Scope, trusted: Collection[str] | None) -> None:
 #: Host fields that have been found well-formed, so that each is looked at once; an
 #: empty one comes from some servers where the client has sent none
 _well_formed = {b""}
-_NOTED = frozenset((b"host", b"content-length", b"transfer-encoding"))
+#: the fields that every request is looked through for
+_NOTED = frozenset((b"host", b"content-length", b"content-type", b"transfer-encoding"))
 
 
-def look_over(scope: Scope, trusted: Collection[str] | None) -> bool:
-    """Check the host, and say whether a body follows the header.
+def look_over(scope: Scope, trusted: Collection[str] | None) -> dict[bytes, bytes]:
+    """Check the host, and return the fields that are about the body.
 
-    Every request pays for looking at each of its fields, so it is done once. A body
-    is announced by one of two fields (RFC 9112, section 6.3); HTTP/2 and 3 need
-    none.
+    Every request pays for looking at each of its fields, so it is done once. The
+    first of a name counts.
 
     :raises BadRequest: as :func:`check_host` does.
     """
-    is_known, is_announced = trusted is None, False
+    is_known = trusted is None
+    about_body: dict[bytes, bytes] = {}
     for name, value in scope["headers"]:
         if name in _NOTED:
             if name == b"host":
                 is_known = is_known and value in _well_formed
             else:
-                is_announced = True
+                about_body.setdefault(name, value)
     if not is_known:
         check_host(scope, trusted)
-    return is_announced or bool(scope.get("http_version", "1.1") >= "2")
+    return about_body
 
 
 def is_one_of(host: str, hosts: Collection[str]) -> bool:

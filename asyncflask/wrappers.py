@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, overload
 
 import starlette.responses
 from multipart import parse_options_header
-from starlette.types import ASGIApp, Message, Scope
+from starlette.types import ASGIApp, Message
 
 from .cookies import dump_cookie, parse_cookies
 from .datastructures import (
@@ -77,14 +77,12 @@ class Request(Target):
     :ivar routing_exception: why nothing matched, if nothing did.
     """
 
-    def __init__(self, scope: Scope) -> None:
-        super().__init__(scope)
-        self.endpoint: str | None = None
-        self.view_args: dict[str, Any] | None = None
-        self.url_rule: Rule | None = None
-        self.routing_exception: Exception | None = None
-        self._body = Body()
-        self._body_error: Exception | None = None
+    endpoint: str | None = None
+    view_args: dict[str, Any] | None = None
+    url_rule: Rule | None = None
+    routing_exception: Exception | None = None
+    _body: Body | None = None
+    _body_error: Exception | None = None
 
     def adopt(self, ctx: RequestContext) -> None:
         """Take over what the driver knows: what matched, and the body."""
@@ -92,9 +90,8 @@ class Request(Target):
         self.view_args = ctx.view_args
         self.url_rule = ctx.rule
         self.routing_exception = ctx.routing_exception
+        self._body = ctx.body
         self._body_error = ctx.body_error
-        if ctx.body is not None:
-            self._body = ctx.body
 
     @cached_property
     def args(self) -> MultiDict[str]:
@@ -113,6 +110,8 @@ class Request(Target):
         if self._body_error is not None:
             raise self._body_error
 
+        if self._body is None:
+            self._body = Body()
         return self._body
 
     @cached_property
@@ -300,7 +299,7 @@ class Request(Target):
         if isinstance(self._body, UnreadBody):
             stream = None
         elif self._body_error is None:
-            stream = self._body.stream
+            stream = self.body.stream
         return build_environ(self.scope, self.path, stream)
 
     def __repr__(self) -> str:
