@@ -8,7 +8,7 @@ from html import escape
 from typing import Any, Literal, overload
 from urllib.parse import quote
 
-from .context import _request_ctx_stack, current_context
+from .context import _current, current_context
 from .json import dumps
 from .wrappers import Response
 
@@ -43,9 +43,9 @@ def url_for(
     :raises BuildError: when no rule of that endpoint suits.
     :raises RuntimeError: outside a request.
     """
-    adapter = current_context("url_for").url_adapter
+    ctx = _current.get() or current_context("url_for")
     external = _external or _scheme is not None
-    url = adapter.build(endpoint, values, _method, external, _scheme)
+    url = ctx.url_adapter.build(endpoint, values, _method, external, _scheme)
     return url if _anchor is None else f"{url}#{quote(_anchor, safe=_URL_SAFE)}"
 
 
@@ -73,7 +73,7 @@ def redirect(location: str, code: int = 302) -> Response:
         "<!doctype html>\n<title>Redirecting</title>\n"
         f'<p>The page is at <a href="{escape(url)}">{escape(url)}</a>.\n'
     )
-    ctx = _request_ctx_stack.top
+    ctx = _current.get()
     cls = Response if ctx is None else ctx.app.response_class
     return cls(page, code, {"Location": url})
 

@@ -59,6 +59,7 @@ from .exceptions import (
     NotFound,
     RequestRedirect,
 )
+from .lazy import cached_property
 from .rules import VARIABLE, Part, Rule, Variable
 from .target import Target
 
@@ -505,6 +506,8 @@ class Map:
         self._by_endpoint: dict[str, list[Rule]] = {}
         self._tree = Tree()
         self._domains: list[Domain] = []
+        #: True if any rule belongs to a subdomain
+        self.has_subdomains: bool = False
         #: the endpoints with rules that leave a default out of the URL
         self._defaulted: dict[str, list[Rule]] = {}
         #: return what :meth:`MapAdapter.match_rule` would, or None. The quick way:
@@ -546,15 +549,10 @@ class Map:
                 return domain.tree
 
         domain = Domain(rule)
-        self.find = _unknown
+        self.find, self.has_subdomains = _unknown, True
         self._domains.append(domain)
         self._domains.sort(key=lambda domain: domain.order)
         return domain.tree
-
-    @property
-    def has_subdomains(self) -> bool:
-        """True if any rule belongs to a subdomain."""
-        return bool(self._domains)
 
     def match(
         self, path: str, method: str, subdomain: str | None = ""
@@ -621,7 +619,11 @@ class Map:
         :raises BuildError: when no rule of the endpoint suits.
         """
         given = {name: value for name, value in values.items() if value is not None}
-        rule = self._rule_for(endpoint, given, method)
+        rules = self._by_endpoint.get(endpoint, ())
+        if len(rules) == 1 and rules[0].suits(given, method):
+            rule = rules[0]
+        else:
+            rule = self._best_of(rules, endpoint, given, method)
         try:
             domain, path = rule.build(given)
         except (ValueError, TypeError, OverflowError) as exc:
@@ -639,13 +641,13 @@ class Map:
         ]
         return domain, f"{path}?{urlencode(query)}" if query else path
 
-    def _rule_for(
-        self, endpoint: str, values: Mapping[str, Any], method: str | None
+    def _best_of(
+        self,
+        rules: Iterable[Rule],
+        endpoint: str,
+        values: Mapping[str, Any],
+        method: str | None,
     ) -> Rule:
-        rules = self._by_endpoint.get(endpoint, ())
-        if len(rules) == 1 and rules[0].suits(values, method):
-            return rules[0]
-
         best: Rule | None = None
         for rule in rules:
             if rule.suits(values, method) and _better(rule, best):
@@ -695,8 +697,7 @@ def _on_this_host(path: str) -> str:
 
     Two would name another host (RFC 3986, section 4.2).
     """
-    is_fine = path[:1] == "/" and path[1:2] != "/"
-    return path if is_fine else "/" + path.lstrip("/")
+    return "/" + path.lstrip("/")
 
 
 def _better(rule: Rule, best: Rule | None) -> bool:
@@ -720,6 +721,12 @@ class MapAdapter:
         self.map = map
         self.target = target
         self.server_name = server_name
+
+    @cached_property
+    def root(self) -> str:
+        """The prefix that the application is mounted at, percent-encoded."""
+        root = quote(self.target.script_root, safe=PATH_SAFE)
+        return _on_this_host(root) if root else ""
 
     def subdomain(self) -> str | None:
         """Return the part of the host in front of the server name.
@@ -768,7 +775,7 @@ class MapAdapter:
 
     def _here(self, path: str) -> str:
         """Return a path on this host, with the query of the request."""
-        url = quote(self.target.script_root, safe=PATH_SAFE) + path
+        url = self.root + path
         if self.target.query_string:
             query = self.target.query_string.decode("latin-1")
             url += "?" + _UNSENDABLE.sub(lambda found: quote(found[0]), query)
@@ -799,8 +806,9 @@ class MapAdapter:
         :raises BuildError: when no rule suits.
         """
         domain, path = self.map.build(endpoint, values or {}, method)
-        root = self.target.script_root
-        url = _on_this_host(quote(root, safe=PATH_SAFE) + path if root else path)
+        url = self.root + path
+        if url[:2] == "//":
+            url = _on_this_host(url)
         if not force_external and domain == self.subdomain():
             return url
 

@@ -284,20 +284,19 @@ class Form:
     """The text of a rule, percent-encoded, with blanks for the values."""
 
     def __init__(self, parts: list[Part]) -> None:
-        literal = [
-            quote(part, safe=PATH_SAFE).replace("%", "%%")
-            if isinstance(part, str)
-            else "%s"
-            for part in parts
-        ]
-        self._text = "".join(literal)
-        self._blanks = [
-            (part.name, part.converter.to_url)
-            for part in parts
-            if isinstance(part, Variable)
-        ]
+        #: for each blank: the text before it, and what goes in there
+        self._blanks: list[tuple[str, str, Callable[[Any], str]]] = []
+        self._end = ""
+        for part in parts:
+            if isinstance(part, str):
+                self._end += quote(part, safe=PATH_SAFE)
+            else:
+                self._blanks.append((self._end, part.name, part.converter.to_url))
+                self._end = ""
 
     def fill(self, values: Mapping[str, Any]) -> str:
         """Return the text with the values, converted, in their places."""
-        texts = [to_url(values[name]) for name, to_url in self._blanks]
-        return self._text % tuple(texts)
+        text = ""
+        for before, name, to_url in self._blanks:
+            text += before + to_url(values[name])
+        return text + self._end
