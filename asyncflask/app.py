@@ -221,7 +221,7 @@ class Flask:
     @property
     def static_folder(self) -> str:
         """The folder whose files are served below :attr:`static_path`."""
-        return os.path.join(self.root_path, "static")
+        return f"{self.root_path}{os.sep}static"
 
     # ------------------------------------------------------------ registration
 

@@ -176,9 +176,8 @@ async def step_aside(ctx: Calling, receive: Receive, send: Send) -> bool:
 
 async def is_static(ctx: Calling) -> bool:
     """Answer from the static folder, if it has such a file."""
-    app = ctx.app
     try:
-        response = static.respond(ctx.request, app.static_folder, app.response_class)
+        response = static.respond(ctx)
     except HTTPException as exc:
         ctx.routing_exception = without_traceback(exc)
         return False

@@ -298,23 +298,35 @@ class Tree:
         """
         values: list[Any] = []
         node = self.literal.get(path)
-        if node is None:
+        if node is not None:
+            leaf = node.leaf
+        else:
             folder, slash, name = path.rpartition("/")
             known = self.literal.get(folder) if slash else None
-            if known is not None:
+            if known is None:
+                leaf = self._leaf_behind(path, values)
+            else:
                 node = _step(known, name, values)
-            elif path[:1] == "/":
-                node = self.root
-                for segment in path[1:].split("/"):
-                    node = node and _step(node, segment, values)
-        if node is None or node.leaf is None:
-            return None
-
-        rule = node.leaf.by_method.get(method)
+                leaf = node.leaf if node else _leaf_of_tail(known, name, values)
+        rule = None if leaf is None else leaf.by_method.get(method)
         if rule is None or rule.may_redirect:
             return None
 
         return rule, rule.values(values) if values else rule.defaults.copy()
+
+    def _leaf_behind(self, path: str, values: list[Any]) -> Leaf | None:
+        """Return the first leaf behind a path, and add the values on the way."""
+        node, segments = self.root, iter(path.split("/"))
+        if next(segments):  # no slash in front
+            return None
+
+        for segment in segments:
+            child = _step(node, segment, values)
+            if child is None:
+                return _leaf_of_tail(node, "/".join((segment, *segments)), values)
+
+            node = child
+        return node.leaf
 
     def match(self, path: str, method: str) -> tuple[Rule, dict[str, Any]]:
         """Return the rule for a path, and the values for the view.
@@ -343,6 +355,18 @@ def _step(node: Node, segment: str, values: list[Any]) -> Node | None:
         except ValueError:
             continue
         return pattern.node
+
+    return None
+
+
+def _leaf_of_tail(node: Node, rest: str, values: list[Any]) -> Leaf | None:
+    """Return the first leaf for the rest of a path, unless a slash is at its end."""
+    for tail in node.tails if rest[-1:] != "/" else ():
+        try:
+            values += tail.parse(rest)
+        except ValueError:
+            continue
+        return tail.file
 
     return None
 

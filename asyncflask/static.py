@@ -19,13 +19,16 @@ import re
 import stat
 import time
 from io import FileIO
-from os.path import join, normpath
+from os.path import normpath
 
+from starlette.types import Scope
+
+from .context import RequestContext
 from .datastructures import header_fields
 from .dates import http_date, parse_http_date
 from .exceptions import NotFound, RequestedRangeNotSatisfiable
 from .files import FileBody
-from .wrappers import Request, Response
+from .wrappers import Response
 
 #: seconds that browsers may use a file without asking; they ask each time
 _CACHE_CONTROL = "no-cache"
@@ -87,7 +90,7 @@ def find(folder: str, filename: str) -> StaticFile | None:
     if relative.startswith("..") and relative[2:3] in ("", os.sep):
         return None
 
-    path = join(folder, relative)
+    path = f"{folder}{os.sep}{relative}"
     try:
         status = os.stat(path)
     except (OSError, ValueError):
@@ -113,7 +116,7 @@ def is_special_on_windows(filename: str) -> bool:
     )
 
 
-def respond(request: Request, folder: str, cls: type[Response]) -> Response:
+def respond(ctx: RequestContext) -> Response:
     """Return the response for a static file: all of it, a part, or nothing new.
 
     The body is the open file, for the driver to read.
@@ -121,11 +124,12 @@ def respond(request: Request, folder: str, cls: type[Response]) -> Response:
     :raises NotFound: when there is no such file.
     :raises RequestedRangeNotSatisfiable: when it has no such bytes.
     """
-    file = find(folder, (request.view_args or {})["filename"])
+    filename = (ctx.view_args or {})["filename"]
+    file, cls = find(ctx.app.static_folder, filename), ctx.app.response_class
     if file is None:
         raise NotFound()
 
-    asked = _conditions(request)
+    asked = _conditions(ctx.scope)
     if asked and _is_known(asked, file):
         response = cls(status=304)
         response.raw_headers[:] = file.fields
@@ -178,11 +182,11 @@ def _type_of(path: str) -> str:
 _CONDITIONS = frozenset((b"if-none-match", b"if-modified-since", b"if-range", b"range"))
 
 
-def _conditions(request: Request) -> dict[str, str]:
+def _conditions(scope: Scope) -> dict[str, str]:
     """Return the fields of a request that ask for less than the file, by name."""
     return {
         name.decode("ascii"): value.decode("latin-1")
-        for name, value in reversed(request.scope["headers"])
+        for name, value in reversed(scope["headers"])
         if name in _CONDITIONS
     }
 

@@ -127,14 +127,11 @@ def step_aside(ctx: Calling) -> Mount | None:
     if isinstance(mount, Mount):
         return mount
 
-    app = ctx.app
     try:
-        ctx.response = static.respond(
-            ctx.request, app.static_folder, app.response_class
-        )
+        ctx.response = static.respond(ctx)
     except HTTPException as exc:
         ctx.routing_exception = without_traceback(exc)
-        return find_mount(app, ctx.scope)
+        return find_mount(ctx.app, ctx.scope)
 
     body = ctx.response.body
     if isinstance(body, FileBody) and body.length <= static.SMALL:

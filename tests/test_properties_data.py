@@ -21,6 +21,7 @@ from markupsafe import Markup
 from werkzeug.formparser import FormDataParser
 
 from asyncflask import Flask, Request, Response
+from asyncflask.context import RequestContext
 from asyncflask.cookies import dump_cookie, parse_cookies
 from asyncflask.dates import http_date, parse_http_date
 from asyncflask.exceptions import (
@@ -391,7 +392,8 @@ MODIFIED = 1_000_000_000
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("static")
+    folder = tmp_path_factory.mktemp("site") / "static"
+    folder.mkdir()
     for size in (0, 1, 10, 1000, SMALL + 5000):
         path = folder / f"f{size}"
         path.write_bytes(bytes(place * 7919 % 251 for place in range(size)))
@@ -408,9 +410,11 @@ def served(folder, size: int, **fields: str) -> tuple[Response, bytes]:
         (name.replace("_", "-").encode(), text.encode("latin-1"))
         for name, text in fields.items()
     ]
-    request = Request({"headers": headers})
-    request.view_args = {"filename": f"f{size}"}
-    response = static_response(request, str(folder), Response)
+    app = Flask(__name__)
+    app.root_path = str(folder.parent)
+    ctx = RequestContext(app, {"headers": headers})
+    ctx.view_args = {"filename": f"f{size}"}
+    response = static_response(ctx)
     if isinstance(response.body, bytes):
         return response, response.body
 

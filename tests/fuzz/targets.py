@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import unquote, unquote_to_bytes, urlencode
 
 from asyncflask import Flask, Request, Response, _request_ctx_stack
+from asyncflask.context import RequestContext
 from asyncflask.cookies import dump_cookie, parse_cookies, parse_set_cookie
 from asyncflask.dates import parse_http_date
 from asyncflask.exceptions import (
@@ -463,6 +464,8 @@ class Conditions(Target):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         site.write_files(folder)
+        self.app = Flask(__name__)
+        self.app.root_path = str(folder)
         self.corpus = corpus("fields.txt")
         self.files = {
             name: (folder / "static" / name).read_bytes()
@@ -488,7 +491,8 @@ class Conditions(Target):
         """Ask for the file, and for all that the fields say."""
         name, fields, query = given
         scope = {"method": "GET", "path": "/", "headers": fields, "query_string": query}
-        request = Request(scope)
+        ctx = RequestContext(self.app, scope)
+        request = ctx.request
         for attribute in self.asked:
             getattr(request, attribute)
         request.accept_mimetypes.best_match(["text/html", "application/json"])
@@ -496,9 +500,9 @@ class Conditions(Target):
         check(len(request.args) == 1, "the query is", request.args)
         for _, value in fields:
             parse_http_date(value.decode("latin-1"))
-        request.view_args = {"filename": name}
+        ctx.view_args = {"filename": name}
         try:
-            response = static_response(request, str(self.folder / "static"), Response)
+            response = static_response(ctx)
         except RequestedRangeNotSatisfiable:
             check(any(name == b"range" for name, _ in fields), "no range was asked for")
         except HTTPException as exc:
