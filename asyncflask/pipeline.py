@@ -38,7 +38,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import starlette.exceptions
-import starlette.responses
 
 from .context import _current, current_context
 from .environ import ENVIRON
@@ -487,8 +486,9 @@ def to_response(app: Flask, rv: Any) -> Any:
     if isinstance(rv, Iterator | AsyncIterator):
         return cls(rv)
 
-    if isinstance(rv, starlette.responses.Response):
-        return adopt_starlette(rv, cls)
+    adopted = adopt_starlette(rv, cls)
+    if adopted is not None:
+        return adopted
 
     if speaks_wsgi(rv):
         return run_wsgi(current_context("a WSGI application"), rv)

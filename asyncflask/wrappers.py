@@ -12,7 +12,6 @@ import functools
 import io
 from collections.abc import (
     AsyncIterable,
-    Callable,
     Generator,
     Iterable,
     Mapping,
@@ -22,7 +21,6 @@ from datetime import date, datetime, timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, overload
 
-import starlette.responses
 from multipart import parse_options_header
 from starlette.types import ASGIApp, Message
 
@@ -684,22 +682,26 @@ def without_content(fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, byte
     return [field for field in fields if field[0] not in about]
 
 
-def adopt_starlette(
-    response: starlette.responses.Response, cls: type[Response]
-) -> Response:
+def adopt_starlette(response: Any, cls: type[Response]) -> Response | None:
     """Return a Starlette response as one of ours, sharing its header fields.
 
-    :raises ValueError: when one of them holds a line break; Starlette looks at none.
+    None for what is no such response.
+
+    :raises ValueError: when a field holds a line break; Starlette looks at none.
     """
+    # It brings along all that Starlette makes of requests; few applications need it.
+    from starlette.responses import Response as StarletteResponse
+
+    if not isinstance(response, StarletteResponse):
+        return None
+
     check_raw_headers(response.raw_headers)
     ours = cls()
     ours.status_code = response.status_code
     ours.raw_headers = response.raw_headers
-    if type(response).__call__ is _SIMPLE_CALL and response.background is None:
+    is_simple = type(response).__call__ is StarletteResponse.__call__
+    if is_simple and response.background is None:
         ours.body = bytes(response.body)
     else:
         ours.body = AppBody(response, response.status_code)
     return ours
-
-
-_SIMPLE_CALL: Callable[..., Any] = starlette.responses.Response.__call__
