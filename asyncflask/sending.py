@@ -10,9 +10,17 @@ from __future__ import annotations
 
 import contextvars
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+)
 from contextlib import AsyncExitStack
 from functools import partial
+from time import monotonic
+from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
 import anyio.to_thread
@@ -28,10 +36,13 @@ from .wrappers import AppBody, Response, as_bytes
 
 #: bytes of a file that are read and sent at a time
 FILE_CHUNK = 1 << 18
-#: after so many chunks, other tasks get their turn
-BREATH = 64
-#: bytes of a plain body that are made before its worker is asked to go on
+#: seconds after which other tasks get their turn
+BREATH = 0.001
+#: chunks after which it is looked at the clock for that
+GLANCE = 16
+#: bytes, or chunks, of a plain body that are made before its worker is asked to go on
 AHEAD = 1 << 16
+AHEAD_CHUNKS = 64
 _END: Any = object()
 
 
@@ -57,11 +68,12 @@ async def send_response(ctx: Calling, receive: Receive, send: Send) -> None:
         if body is response.body:
             with ctx.app.outstanding:
                 await unless(
-                    farewell(ctx, receive), lambda: send_body(ctx, chunks, send)
+                    farewell(ctx, receive), lambda: begin_sending(ctx, chunks, send)
                 )
     finally:
-        with ctx.app.outstanding:
-            await to_the_end(ctx.carry(close_body(ctx, response.body, chunks)))
+        if not is_spent(response.body):
+            with ctx.app.outstanding:
+                await to_the_end(ctx.carry(close_body(ctx, response.body, chunks)))
     await deliver(send, {"type": "http.response.body", "body": b""})
 
 
@@ -123,15 +135,21 @@ class FileChunks:
         self._file.close()
 
 
-async def send_body(
+def begin_sending(
     ctx: Calling, chunks: AsyncIterator[Any] | Iterator[Any], send: Send
-) -> None:
-    """Send every chunk as it comes, but for the message that ends the response."""
+) -> Awaitable[None] | None:
+    """Begin to send every chunk as it comes, but for the message that ends the
+    response; return what is left to be awaited, if anything is."""
     if isinstance(chunks, AsyncIterator):
-        await ctx.carry(send_chunks(chunks, send))
-    else:
-        async with Ahead(ctx, chunks) as ahead:
-            await send_chunks(ahead, send)
+        return ctx.start(send_chunks(chunks, send))
+
+    return send_plain(ctx, chunks, send)
+
+
+async def send_plain(ctx: Calling, chunks: Iterator[Any], send: Send) -> None:
+    """Send the chunks of a plain body."""
+    async with Ahead(ctx, chunks) as ahead:
+        await send_chunks(ahead, send)
 
 
 async def send_chunks(chunks: AsyncIterator[Any], send: Send) -> None:
@@ -140,7 +158,7 @@ async def send_chunks(chunks: AsyncIterator[Any], send: Send) -> None:
     A body that waits for nothing would keep the loop to itself, for ever once a
     server drops what is sent to a client that has left; so we let others in.
     """
-    count = 0
+    left, due = GLANCE, monotonic() + BREATH
     async for chunk in chunks:
         if type(chunk) is not bytes:
             chunk = as_bytes(chunk)
@@ -148,9 +166,12 @@ async def send_chunks(chunks: AsyncIterator[Any], send: Send) -> None:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
         except OSError:
             raise ClientDisconnected() from None
-        count += 1
-        if not count % BREATH:
-            await checkpoint()
+        left -= 1
+        if not left:
+            left = GLANCE
+            if monotonic() > due:
+                await checkpoint()
+                due = monotonic() + BREATH
 
 
 class Ahead:
@@ -158,7 +179,7 @@ class Ahead:
 
     Handing over to another thread costs more than most chunks do. So the worker
     goes on while the loop sends, as servers may have it (PEP 3333, "Buffering and
-    Streaming"): until :data:`BREATH` chunks lie ready, or :data:`AHEAD` bytes have
+    Streaming"): until :data:`AHEAD_CHUNKS` lie ready, or :data:`AHEAD` bytes have
     been made at a stretch. No chunk waits for another one.
 
     For the worker's visit it is also the signal that the visit is over.
@@ -211,7 +232,7 @@ class Ahead:
 
     def _work(self) -> None:
         size = 0
-        while size < AHEAD and len(self._ready) < BREATH and not self._at_end:
+        while size < AHEAD and len(self._ready) < AHEAD_CHUNKS and not self._at_end:
             chunk = next(self._chunks, _END)
             if chunk is _END:
                 self._at_end = True
@@ -242,6 +263,14 @@ class Ahead:
     async def wait(self) -> None:
         """Wait until the visit is over."""
         await self._until(lambda: self._is_over)
+
+
+def is_spent(body: Any) -> bool:
+    """Say whether a body is a generator at its end: nothing in it is left to close."""
+    if isinstance(body, AsyncGeneratorType):
+        return body.ag_frame is None
+
+    return isinstance(body, GeneratorType) and body.gi_frame is None
 
 
 async def close_body(ctx: Calling, body: Any, chunks: Any) -> None:

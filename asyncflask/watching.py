@@ -27,6 +27,8 @@ GRACE = 10.0
 
 #: waits for something, and returns the exception to be raised for it
 Watch = Callable[[], Awaitable[Exception]]
+#: begins something, and returns what is left to be awaited, if anything is
+Work = Callable[[], Awaitable[Any] | None]
 
 
 def farewell(ctx: Calling, receive: Receive) -> Watch:
@@ -48,15 +50,20 @@ def farewell(ctx: Calling, receive: Receive) -> Watch:
     return wait
 
 
-async def unless(watch: Watch, work: Callable[[], Awaitable[Any]]) -> None:
+async def unless(watch: Watch, work: Work) -> None:
     """Do some work, and break it off when something else happens first.
 
+    :param work: begins it.
     :raises Exception: the one that ``watch`` returned.
     """
     await (_unless_asyncio if in_asyncio() else _unless_anyio)(watch, work)
 
 
-async def _unless_asyncio(watch: Watch, work: Callable[[], Awaitable[Any]]) -> None:
+async def _unless_asyncio(watch: Watch, work: Work) -> None:
+    rest = work()
+    if rest is None:  # what waits for nothing cannot be broken off
+        return
+
     # asyncio's own cancel() comes once. A scope of anyio's would cancel, over and
     # over, whatever the work awaits to clean up.
     worker: Any = asyncio.current_task()
@@ -72,7 +79,7 @@ async def _unless_asyncio(watch: Watch, work: Callable[[], Awaitable[Any]]) -> N
 
     watcher = asyncio.create_task(look())
     try:
-        await work()
+        await rest
         if reason is not None:  # the cancellation was too late, or was caught
             await asyncio.sleep(0)
             worker.uncancel()
@@ -85,7 +92,7 @@ async def _unless_asyncio(watch: Watch, work: Callable[[], Awaitable[Any]]) -> N
         watcher.cancel()
 
 
-async def _unless_anyio(watch: Watch, work: Callable[[], Awaitable[Any]]) -> None:
+async def _unless_anyio(watch: Watch, work: Work) -> None:
     failure: Exception | None = None
 
     async def look() -> None:
@@ -96,7 +103,9 @@ async def _unless_anyio(watch: Watch, work: Callable[[], Awaitable[Any]]) -> Non
     async with anyio.create_task_group() as group:
         group.start_soon(look)
         try:
-            await work()
+            rest = work()
+            if rest is not None:
+                await rest
         except Exception as exc:  # kept out of the group, which would wrap it
             failure = exc
         group.cancel_scope.cancel()

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from asyncflask import Flask, g, request, session
-from asyncflask.sending import AHEAD, BREATH
+from asyncflask.sending import AHEAD, AHEAD_CHUNKS
 from asyncflask.testing import build_request
 
 
@@ -237,7 +237,7 @@ async def test_an_async_body_waits_for_its_client():
     assert seen == [(b"%d" % n, n + 1) for n in range(5)]
 
 
-@pytest.mark.parametrize(("size", "ahead"), [(1, BREATH), (AHEAD // 4, 4), (AHEAD, 1)])
+@pytest.mark.parametrize(("size", "ahead"), [(1, AHEAD_CHUNKS), (AHEAD // 4, 4), (AHEAD, 1)])
 async def test_a_plain_body_is_ahead_of_its_client_within_bounds(size, ahead):
     """Its thread goes on while the client is slow, up to some chunks and bytes."""
     app = Flask(__name__)
