@@ -198,10 +198,10 @@ def match(ctx: Calling) -> None:
     path = application_path(scope) if scope.get("root_path") else scope["path"]
     try:
         fields = ctx.body_fields = look_over(scope, ctx.app.trusted_hosts)
-        # A field announces one (RFC 9112, section 6.3), but not in HTTP/2 and 3.
         ctx.may_have_body = (
-            bool(fields)
-            or scope["method"] not in BODILESS
+            len(fields) > 1 or fields.get(b"content-length") != b"0"
+            if fields  # one announces it (RFC 9112, section 6.3), but not in HTTP/2
+            else scope["method"] not in BODILESS
             or scope.get("http_version", "1.1") >= "2"
         )
         found = url_map.find(path, scope["method"]) or ctx.url_adapter.match_rule()
@@ -212,8 +212,10 @@ def match(ctx: Calling) -> None:
         ctx.routing_exception = exc
         return
 
-    ctx.rule, ctx.view_args = found
-    ctx.endpoint = ctx.rule.endpoint
+    rule, ctx.view_args = found
+    ctx.rule, ctx.endpoint = rule, rule.endpoint
+    if rule.stream_body:  # whose view iterates, be there a body or not
+        ctx.may_have_body = True
 
 
 def find_mount(app: Flask, scope: Scope) -> Mount | None:

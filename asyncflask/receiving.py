@@ -42,9 +42,12 @@ async def take_body(ctx: Calling, receive: Receive) -> None:
 
     intake = Intake(receive, setting(ctx, "body_timeout"))
     try:
-        ctx.body = expected_body(ctx)
-        await intake.fill(ctx.body)
-        ctx.is_laden = ctx.body.has_files
+        # Of a body that no field tells of there is hardly ever anything.
+        first = b"" if ctx.body_fields else await intake.next()
+        if first or intake.more:
+            ctx.body = expected_body(ctx)
+            await intake.fill(ctx.body, first)
+        ctx.is_laden = ctx.body is not None and ctx.body.has_files
     except ClientDisconnected:
         raise
     except RequestTimeout as exc:
@@ -102,10 +105,15 @@ class Intake:
                 f"Nothing of the body has come for {seconds} seconds."
             ) from None
 
-    async def fill(self, body: Body) -> None:
-        """Feed a body; off the loop once it is so big that files are involved."""
+    async def fill(self, body: Body, first: bytes = b"") -> None:
+        """Feed a body; off the loop once it is so big that files are involved.
+
+        :param first: what has been read of it.
+        """
         pending: list[bytes] = []
         size = 0
+        if first:
+            body.feed(first)
         while self.more:
             chunk = await self.next()
             if body.in_memory:

@@ -772,12 +772,11 @@ class MapAdapter:
 
         :raises HTTPException: a redirect, 404 or 405.
         """
+        path = self.target.path
         try:
-            rule, values = self.map.match(
-                self.target.path, self.target.method, self.subdomain()
-            )
+            rule, values = self.map.match(path, self.target.method, self.subdomain())
         except SlashRequired:
-            path = quote(self.target.path, safe=PATH_SAFE)
+            path = quote(path, safe=PATH_SAFE)
             raise RequestRedirect(self._here(f"{path}/")) from None
 
         if rule.redirect_to is not None:

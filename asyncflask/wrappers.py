@@ -412,10 +412,13 @@ class Response:
     def _add_headers(
         self, fields: Mapping[str, Any] | Iterable[tuple[str, Any]], keep_type: bool
     ) -> None:
-        own = self.raw_headers[0]
-        self.replace_headers(fields)
-        if keep_type:
-            self.headers["content-type"] = own[1].decode("latin-1")
+        new = header_fields(fields)
+        if b"content-type" in dict(new):
+            if keep_type:
+                new = [field for field in new if field[0] != b"content-type"]
+            else:
+                self.raw_headers.clear()
+        self.raw_headers += new
 
     def replace_headers(
         self, fields: Mapping[str, Any] | Iterable[tuple[str, Any]]

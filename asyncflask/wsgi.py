@@ -28,7 +28,6 @@ from .files import FileBody, lost
 from .forms import UnreadBody
 from .mounting import Mount, body_once_more, is_last, merged_start
 from .pipeline import (
-    BODILESS,
     begin,
     find_mount,
     limits_for,
@@ -144,7 +143,7 @@ def step_aside(ctx: Calling) -> Mount | None:
 
 def take_body(ctx: Calling, environ: Environ) -> None:
     """Take in the whole body, or keep the error that says why it is refused."""
-    if ctx.scope["method"] in BODILESS and not announces_body(environ):
+    if not ctx.may_have_body:
         return
 
     chunks = input_chunks(environ)
@@ -156,11 +155,6 @@ def take_body(ctx: Calling, environ: Environ) -> None:
     pipeline.take_body(ctx, chunks)
     if ctx.body_error is not None and "HTTP_EXPECT" not in environ:
         drain(chunks, max(limits_for(ctx).content_length or 0, pipeline.DRAIN))
-
-
-def announces_body(environ: Environ) -> bool:
-    """Say whether a body follows the header (RFC 9112, section 6.3)."""
-    return bool(environ.get("CONTENT_LENGTH")) or "HTTP_TRANSFER_ENCODING" in environ
 
 
 def input_chunks(environ: Environ) -> Iterator[bytes]:

@@ -308,6 +308,22 @@ async def test_a_plain_body_that_breaks_is_sent_up_to_there():
     app.workers.close()
 
 
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+async def test_where_no_body_is_there_is_nothing_to_iterate_over(app, client, method):
+    @app.route("/async", methods=["GET", "POST", "DELETE"], stream_body=True)
+    async def asynchronous():
+        return str([chunk async for chunk in request.stream])
+
+    @app.route("/plain", methods=["GET", "POST", "DELETE"], stream_body=True)
+    def plain():
+        return str(list(request.stream))
+
+    for headers in {}, {"Content-Length": "0"}:
+        for path in "/async", "/plain":
+            answer = await client.open(path, method=method, headers=headers)
+            assert (answer.status_code, answer.text) == (200, "[]")
+
+
 @pytest.mark.parametrize("kind", ["async", "plain"])
 async def test_a_body_may_be_echoed_while_it_comes_in(kind):
     app = Flask(__name__)

@@ -153,7 +153,7 @@ async def test_the_time_for_a_body_starts_anew_with_each_piece(app):
     async def send(message):
         sent.append(message)
 
-    scope, _ = build_request("/", method="POST")
+    scope, _ = build_request("/", method="POST", data=b"abcd")
     await app(scope, receive, send)
     assert sent[1]["body"] == b"abcd"
 
