@@ -325,7 +325,8 @@ class Calling(RequestContext):
         if _apart.get():
             rv = await self._hop(bound)
         else:
-            await self.to_thread()
+            if self.side is LOOP:
+                await TO_THREAD
             rv = bound()
         # A plain decorator round an async view returns its coroutine.
         if isinstance(rv, Coroutine):
@@ -376,20 +377,23 @@ class Calling(RequestContext):
         """
         steps = coroutine.__await__()
         yielded = self.context.run(next, steps, _DONE)  # type: ignore[union-attr]
-        return None if yielded is _DONE else self._carry_on(coroutine, yielded)
+        return None if yielded is _DONE else self._carry_on(coroutine, steps, yielded)
 
     @types.coroutine
     def _carry_on(
-        self, coroutine: Coroutine[Any, Any, None], yielded: Any
+        self,
+        coroutine: Coroutine[Any, Any, None],
+        steps: Generator[Any, Any, None],
+        yielded: Any,
     ) -> Generator[Any, Any, None]:
         """Carry a coroutine to its end."""
         run: Callable[..., Any] = self.context.run  # type: ignore[union-attr]
-        while True:
-            step, value = coroutine.send, None
+        while yielded is not _DONE:
+            step: Callable[[], Any] = functools.partial(run, next, steps, _DONE)
             try:
                 if yielded is TO_THREAD:
                     desk = self.desk or (yield from self.engage().__await__())
-                    visit = self.depart(desk, functools.partial(run, step, value))
+                    visit = self.depart(desk, step)
                     yield from self.arrive(visit).__await__()
                     if visit.error is not None:
                         raise visit.error
@@ -397,15 +401,17 @@ class Calling(RequestContext):
                         return
                 else:
                     value = yield yielded
+                    if value is not None:
+                        step = functools.partial(run, steps.send, value)
             except GeneratorExit:
                 run(coroutine.close)
                 raise
             except BaseException as exc:
                 if coroutine.cr_frame is None:  # type: ignore[attr-defined]
                     raise
-                step, value = coroutine.throw, exc
+                step = functools.partial(run, steps.throw, exc)
             try:
-                yielded = run(step, value)
+                yielded = step()
             except StopIteration:
                 return
 
@@ -458,20 +464,26 @@ class Calling(RequestContext):
             await signal.wait()
             return await self.engage()
 
-        queue: list[Signal] = []
-        self._queue = queue
-        try:
-            worker = await self.app.workers.acquire()
-        finally:
-            self._queue = None
-            for signal in queue:
-                signal.set()
+        worker = self.app.workers.acquire_idle()
+        if worker is None:
+            worker = await self._queue_up()
         if self.closed:
             self.app.workers.release(worker)
             raise RuntimeError(OVER)
 
         self._worker, self.desk, self.is_laden = worker, worker.desk, True
         return worker.desk
+
+    async def _queue_up(self) -> Worker:
+        """Wait for a worker; other tasks of the request wait for this one then."""
+        queue: list[Signal] = []
+        self._queue = queue
+        try:
+            return await self.app.workers.acquire()
+        finally:
+            self._queue = None
+            for signal in queue:
+                signal.set()
 
     def _known_desk(self) -> Desk | None:
         """Return the desk of this request, of its caller, or of the outer context.

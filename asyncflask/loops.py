@@ -59,8 +59,8 @@ class AsyncioSignal:
 
     __slots__ = ("_future", "_is_set", "_loop")
 
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
         self._future: asyncio.Future[None] | None = None
         self._is_set = False
 
@@ -226,7 +226,10 @@ async def checkpoint() -> None:
 
 def new_signal() -> Signal:
     """Return a signal for the task that runs now."""
-    return AsyncioSignal() if in_asyncio() else TrioSignal()
+    try:
+        return AsyncioSignal(asyncio.get_running_loop())
+    except RuntimeError:
+        return TrioSignal()
 
 
 async def wait_through(signal: Signal, cancelled: Callable[[], object] = bool) -> None:

@@ -266,6 +266,11 @@ class WorkerPool:
         # Without a server that says goodbye, the threads end with the pool.
         self._finalizer = weakref.finalize(self, _stop_all, self._idle)
 
+    def acquire_idle(self) -> Worker | None:
+        """Return a worker for the caller alone, if one is idle or may be started."""
+        with self._lock:
+            return self._take(self._limit())
+
     async def acquire(self) -> Worker:
         """Return a worker for the caller alone, waiting in line if need be."""
         with self._lock:
