@@ -35,6 +35,8 @@ from enum import Enum
 from threading import get_ident
 from typing import Any
 
+import anyio
+
 from .context import RequestContext, _current
 from .loops import (
     LoopHandle,
@@ -43,6 +45,7 @@ from .loops import (
     new_signal,
     process_loop,
     this_loop,
+    wait_on,
     wait_through,
 )
 from .pipeline import opening, teardown
@@ -436,7 +439,11 @@ class Calling(RequestContext):
         try:
             if not wanted:
                 self._cancel_awaited()
-            await wait_through(visit.signal, lambda: self._cancel_awaited())
+            await visit.signal.wait()
+        except anyio.get_cancelled_exc_class():
+            self._cancel_awaited()
+            await wait_on(visit.signal)
+            raise
         finally:
             self.side, self._cancel_awaited = LOOP, visit.outer
 

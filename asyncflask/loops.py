@@ -232,29 +232,27 @@ def new_signal() -> Signal:
         return TrioSignal()
 
 
-async def wait_through(signal: Signal, cancelled: Callable[[], object] = bool) -> None:
+async def wait_through(signal: Signal) -> None:
     """Wait for a signal from a thread, also when this task is cancelled.
 
     A thread cannot be interrupted, and what it works on must not be torn down
     under its hands; so the cancellation is raised when the thread is done.
-
-    :param cancelled: called then, to end what the thread waits for.
     """
     try:
         await signal.wait()
     except anyio.get_cancelled_exc_class():
-        cancelled()
-        with anyio.CancelScope(shield=True):
-            await _wait_again(signal)
+        await wait_on(signal)
         raise
 
 
-async def _wait_again(signal: Signal) -> None:
-    while True:
-        try:
-            return await signal.wait()
-        except asyncio.CancelledError:  # asyncio's own cancel() knows no shield
-            continue
+async def wait_on(signal: Signal) -> None:
+    """Wait for a signal, whatever is cancelled."""
+    with anyio.CancelScope(shield=True):
+        while True:
+            try:
+                return await signal.wait()
+            except asyncio.CancelledError:  # asyncio's own cancel() knows no shield
+                continue
 
 
 # ------------------------------------------------------ the loop of the process
