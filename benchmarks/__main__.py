@@ -1,6 +1,7 @@
 """Measure asyncflask and its peers, and print Markdown tables."""
 
 import argparse
+import contextlib
 
 from . import inprocess, memory, wire
 
@@ -17,6 +18,9 @@ def main() -> None:
     parser.add_argument(
         "--full", action="store_true", help="upload 1 GB, too; have 10,000 idle clients"
     )
+    parser.add_argument(
+        "--spread", action="store_true", help="in process: use more than one core"
+    )
     args = parser.parse_args()
     kinds = args.kinds or KINDS
     for kind in kinds:
@@ -30,7 +34,9 @@ def main() -> None:
         parser.error(f"no such job: {', '.join(only - jobs)}; there are {sorted(jobs)}")
 
     if "inprocess" in kinds:
-        inprocess.run(only, args.rounds or (1 if args.quick else 30), args.quick)
+        rounds = args.rounds or (1 if args.quick else 30)
+        with contextlib.nullcontext() if args.spread else inprocess.one_core():
+            inprocess.run(only, rounds, args.quick)
     if "wire" in kinds:
         wire.run(only, args.rounds or (1 if args.quick else 7), args.quick)
     if "memory" in kinds:

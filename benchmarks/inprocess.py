@@ -5,17 +5,22 @@ counts: whatever else the machine does can only make a round worse. A round is
 made of small batches, whose requests are made right before, so that their
 memory is as warm as under a server; garbage is collected between rounds only.
 CPU time is that of the process, threads included.
+
+The process keeps to one core, as the server does on the wire. What a thread costs
+that is woken on another one depends on how idle that is, and on the machine.
 """
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import inspect
 import logging
 import math
+import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -255,6 +260,21 @@ def print_results(jobs: list[Job], results: Results) -> None:
         cells = [number(row[peer]) for peer in peers]
         rows.append([title, *cells, ratio(ours, best), ratio(ours, other)])
     table(["µs of CPU per request", *peers, *against], rows)
+
+
+@contextlib.contextmanager
+def one_core() -> Iterator[None]:
+    """Keep this process, and the threads it will start, on one core; Linux only."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(cores)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def run(only: set[str], rounds: int, quick: bool) -> None:

@@ -237,7 +237,9 @@ async def test_an_async_body_waits_for_its_client():
     assert seen == [(b"%d" % n, n + 1) for n in range(5)]
 
 
-@pytest.mark.parametrize(("size", "ahead"), [(1, AHEAD_CHUNKS), (AHEAD // 4, 4), (AHEAD, 1)])
+@pytest.mark.parametrize(
+    ("size", "ahead"), [(1, AHEAD_CHUNKS), (AHEAD // 4, 4), (AHEAD, 1)]
+)
 async def test_a_plain_body_is_ahead_of_its_client_within_bounds(size, ahead):
     """Its thread goes on while the client is slow, up to some chunks and bytes."""
     app = Flask(__name__)
