@@ -198,12 +198,14 @@ def match(ctx: Calling) -> None:
     path = application_path(scope) if scope.get("root_path") else scope["path"]
     try:
         fields = ctx.body_fields = look_over(scope, ctx.app.trusted_hosts)
-        ctx.may_have_body = (
-            len(fields) > 1 or fields.get(b"content-length") != b"0"
-            if fields  # one announces it (RFC 9112, section 6.3), but not in HTTP/2
-            else scope["method"] not in BODILESS
-            or scope.get("http_version", "1.1") >= "2"
-        )
+        if fields:  # one announces it (RFC 9112, section 6.3)
+            is_alone = len(fields) == 1
+            ctx.may_have_body = not (is_alone and fields.get(b"content-length") == b"0")
+        else:  # but none has to in HTTP/2
+            ctx.may_have_body = (
+                scope["method"] not in BODILESS
+                or scope.get("http_version", "1.1") >= "2"
+            )
         found = url_map.find(path, scope["method"]) or ctx.url_adapter.match_rule()
     except HTTPException as exc:
         ctx.routing_exception = without_traceback(exc)

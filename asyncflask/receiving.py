@@ -42,7 +42,7 @@ async def take_body(ctx: Calling, receive: Receive) -> None:
 
     intake = Intake(receive, setting(ctx, "body_timeout"))
     try:
-        # Of a body that no field tells of there is hardly ever anything.
+        # Where no field tells of a body there is hardly ever one.
         first = b"" if ctx.body_fields else await intake.next()
         if first or intake.more:
             ctx.body = expected_body(ctx)

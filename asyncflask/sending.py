@@ -31,6 +31,7 @@ from .exceptions import ClientDisconnected
 from .files import FileBody, lost, read_cached
 from .loops import Signal, checkpoint, new_signal
 from .mounting import body_once_more, merged_start
+from .pipeline import log_exception
 from .watching import farewell, to_the_end, unless
 from .wrappers import AppBody, Response, as_bytes
 
@@ -38,7 +39,7 @@ from .wrappers import AppBody, Response, as_bytes
 FILE_CHUNK = 1 << 18
 #: seconds after which other tasks get their turn
 BREATH = 0.001
-#: chunks after which it is looked at the clock for that
+#: chunks between two looks at the clock
 GLANCE = 16
 #: bytes, or chunks, of a plain body that are made before its worker is asked to go on
 AHEAD = 1 << 16
@@ -205,6 +206,8 @@ class Ahead:
         self._at_end = True
         if self._visit is not None:
             await self._ctx.arrive(self._visit, wanted=False)
+            if isinstance(self._visit.error, Exception):  # nobody waits for it now
+                log_exception(self._ctx, self._visit.error)
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self

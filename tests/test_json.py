@@ -13,7 +13,7 @@ import flask
 import pytest
 from markupsafe import Markup
 
-from asyncflask.json import dumps, loads
+from asyncflask.json import dumps, loads, ready_encoder
 
 
 @dataclasses.dataclass
@@ -108,3 +108,23 @@ def test_json_is_read(text, value):
 def test_what_is_no_json_is_a_value_error(text):
     with pytest.raises(ValueError, match=r"."):
         loads(text)
+
+
+@pytest.mark.parametrize("sort_keys", [False, True])
+@pytest.mark.parametrize(
+    "value",
+    [{"b": [1, 2.5, None, True], "a": "é"}, [], "text", 7, float("inf"), {2: {}}],
+    ids=repr,
+)
+def test_an_encoder_that_is_set_up_once_says_the_same(monkeypatch, sort_keys, value):
+    encoder = json.JSONEncoder(separators=(",", ":"), sort_keys=sort_keys)
+    assert ready_encoder(encoder)(value) == encoder.encode(value)
+    monkeypatch.delattr(json.encoder, "c_make_encoder")
+    assert ready_encoder(encoder)(value) == encoder.encode(value)
+
+
+def test_a_list_that_holds_itself_is_an_error():
+    endless = []
+    endless.append(endless)
+    with pytest.raises(RecursionError):
+        dumps(endless)

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import os
+import subprocess
 import sys
 from collections import UserDict
 from pathlib import Path
@@ -306,3 +307,10 @@ def test_without_watchfiles_the_files_are_looked_at(tmp_path: Path, monkeypatch)
     settings.unlink()
     assert str(settings) in next(changes)
     assert next(changes) == set()
+
+
+def test_what_few_applications_need_is_not_imported_for_all():
+    code = "import asyncflask, sys; print(*sys.modules)"
+    names = subprocess.check_output([sys.executable, "-c", code], text=True).split()
+    assert "asyncflask.wrappers" in names
+    assert not {"starlette.responses", "jinja2", "uvicorn", "trio"} & set(names)

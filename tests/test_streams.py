@@ -310,6 +310,28 @@ async def test_a_plain_body_that_breaks_is_sent_up_to_there():
     app.workers.close()
 
 
+async def test_a_plain_body_that_breaks_when_its_client_has_gone_is_logged(caplog):
+    app = Flask(__name__)
+    gone = threading.Event()
+
+    @app.route("/")
+    def view():
+        yield "a"
+        assert gone.wait(10)
+        raise LookupError("too late")
+
+    scope, _ = build_request("/")
+
+    async def send(message):
+        if message.get("body"):
+            gone.set()
+            raise OSError
+
+    await app(scope, anyio.sleep_forever, send)
+    assert "too late" in caplog.text
+    app.workers.close()
+
+
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 async def test_where_no_body_is_there_is_nothing_to_iterate_over(app, client, method):
     @app.route("/async", methods=["GET", "POST", "DELETE"], stream_body=True)
