@@ -51,8 +51,7 @@ async def serve(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
 
     ctx = Calling(app, scope)
     ctx.context = contextvars.copy_context()
-    hooked = False
-    failure: BaseException | None = None
+    hooked, failure = False, None
     try:
         ctx.context.run(begin, ctx)
         rule = ctx.rule
@@ -60,10 +59,12 @@ async def serve(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
             hooked = True
             if ctx.may_have_body:
                 await take_body(ctx, receive)
-            rest = ctx.carry(respond(ctx)) if app.guarded else ctx.start(respond(ctx))
-            if rest is not None and not await guarded(ctx, rest, receive, send):
-                return
-
+            if app.guarded:
+                if not await guarded(ctx, receive, send):
+                    return
+            elif (rest := ctx.start(respond(ctx))) is not None:
+                with app.outstanding:
+                    await rest
             response: Any = ctx.response
             if type(response.body) is bytes:
                 start, body = response.on_wire(scope["method"])
@@ -83,8 +84,7 @@ async def serve(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
     finally:
         if ctx.is_laden or (hooked and app.teardown_request_funcs):
             await finish(ctx, failure or ctx.exception, hooked)
-        ctx.closed = True
-        ctx.context = None  # it holds the variable that holds the request
+        ctx.closed, ctx.context = True, None  # whose variable holds the request
 
 
 async def finish(ctx: Calling, exc: BaseException | None, hooked: bool) -> None:

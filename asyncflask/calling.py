@@ -391,8 +391,9 @@ class Calling(RequestContext):
     ) -> Generator[Any, Any, None]:
         """Carry a coroutine to its end."""
         run: Callable[..., Any] = self.context.run  # type: ignore[union-attr]
+        on = functools.partial(run, next, steps, _DONE)
         while yielded is not _DONE:
-            step: Callable[[], Any] = functools.partial(run, next, steps, _DONE)
+            step: Callable[[], Any] = on
             try:
                 if yielded is TO_THREAD:
                     desk = self.desk or (yield from self.engage().__await__())

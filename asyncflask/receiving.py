@@ -24,7 +24,7 @@ from .lazy import cached_property
 from .pipeline import DRAIN, expected_body, limits_for, setting
 
 #: bytes of a big body that are taken in between two trips to a thread
-FEED_CHUNK = 1 << 20
+FEED_CHUNK = 1 << 19
 #: seconds without any more of a refused body, after which the client is answered
 DRAIN_PAUSE = 1.0
 _END: Any = object()
@@ -124,7 +124,7 @@ class Intake:
             size += len(chunk)
             if not self.more or size >= FEED_CHUNK:
                 await anyio.to_thread.run_sync(_feed_all, body, pending)
-                pending, size = [], 0
+                size = 0
         body.end()
 
     async def drain(self, limit: int) -> None:
@@ -141,7 +141,9 @@ class Intake:
 
 
 def _feed_all(body: Body, chunks: list[bytes]) -> None:
-    body.feed(b"".join(chunks))  # a few big pieces are parsed sooner than many
+    whole = b"".join(chunks)  # a few big pieces are parsed sooner than many
+    chunks.clear()
+    body.feed(whole)
 
 
 def unread_body(ctx: Calling, limits: Limits, receive: Receive) -> UnreadBody:

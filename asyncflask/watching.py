@@ -116,10 +116,8 @@ async def _unless_anyio(watch: Watch, work: Work) -> None:
 # -------------------------------------------------------------------- the view
 
 
-async def guarded(
-    ctx: Calling, rest: Awaitable[Any], receive: Receive, send: Send
-) -> bool:
-    """Await the rest of the pipeline, as long as the request is allowed to take.
+async def guarded(ctx: Calling, receive: Receive, send: Send) -> bool:
+    """Lead a request to its response, as long as it is allowed to take.
 
     Async code is cancelled. Plain code cannot be: its thread runs on, and
     teardown waits for it, but the client gets its 503 at once. False then.
@@ -128,6 +126,7 @@ async def guarded(
     """
     limit = setting(ctx, "view_timeout")
     cares = setting(ctx, "cancel_on_disconnect")
+    rest = ctx.carry(respond(ctx))
     if limit is None and not cares:
         with ctx.app.outstanding:
             await rest
