@@ -195,8 +195,8 @@ class Visit:
         self, step: Callable[[], Any], signal: Signal, outer: Callable[[], object]
     ) -> None:
         self._step = step
-        self.signal = signal
-        self.outer = outer
+        self.signal: Signal = signal
+        self.outer: Callable[[], object] = outer
         self.error: BaseException | None = None
         self.yielded: Any = _DONE
 

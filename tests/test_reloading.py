@@ -528,7 +528,7 @@ def test_a_child_does_not_outlive_its_parent(run):
         program.process.kill()
         program.process.wait()
         program.until(lambda: not is_running(child))
-    assert is_free(port)
+    program.until(lambda: is_free(port))  # its other threads may end after the first
 
 
 # ------------------------------------------------------------------- what it says
