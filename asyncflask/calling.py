@@ -75,6 +75,8 @@ Give = Callable[[Any], Awaitable[None]]
 #: what stands for what a coroutine yields when it is at its end
 _DONE: Any = object()
 _NOTHING: dict[str, Any] = {}
+#: what plain code returns most; to ask whether it is a coroutine takes longer
+_PLAIN_RESULTS = frozenset((type(None), str, bytes, dict, list, tuple))
 
 #: True in tasks of the user's own, and in contexts entered by hand
 _apart: contextvars.ContextVar[bool] = contextvars.ContextVar(
@@ -331,11 +333,11 @@ class Calling(RequestContext):
             if self.side is LOOP:
                 await TO_THREAD
             rv = bound()
-        # A plain decorator round an async view returns its coroutine.
-        if isinstance(rv, Coroutine):
-            return await self._await(lambda: rv)
+        if type(rv) in _PLAIN_RESULTS or not isinstance(rv, Coroutine):
+            return rv
 
-        return rv
+        # A plain decorator round an async view returns its coroutine.
+        return await self._await(lambda: rv)
 
     async def _await(self, function: Callable[[], Awaitable[Any]]) -> Any:
         if self.is_direct:
