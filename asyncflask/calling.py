@@ -318,21 +318,27 @@ class Calling(RequestContext):
         if kind is COROUTINE and self.side is LOOP:
             return function(*args, **kwargs)  # type: ignore[no-any-return]
 
-        return self._call(kind, functools.partial(function, *args, **kwargs))
+        return self._call(kind, function, args, kwargs)
 
-    async def _call(self, kind: Kind, bound: Callable[[], Any]) -> Any:
+    async def _call(
+        self,
+        kind: Kind,
+        function: Callable[..., Any],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] = _NOTHING,
+    ) -> Any:
         if kind is GENERATOR:
-            return bound()
+            return function(*args, **kwargs)
 
         if kind is COROUTINE:
-            return await self._await(bound)
+            return await self._await(functools.partial(function, *args, **kwargs))
 
         if _apart.get():
-            rv = await self._hop(bound)
+            rv = await self._hop(functools.partial(function, *args, **kwargs))
         else:
             if self.side is LOOP:
                 await TO_THREAD
-            rv = bound()
+            rv = function(*args, **kwargs)
         if type(rv) in _PLAIN_RESULTS or not isinstance(rv, Coroutine):
             return rv
 

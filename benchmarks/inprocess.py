@@ -1,10 +1,11 @@
-"""CPU time per request, the applications called directly in this process.
+"""CPU time per request, the applications called directly, without a server.
 
-For each job all peers take turns, round by round, and the best round of each
-counts: whatever else the machine does can only make a round worse. A round is
-made of small batches, whose requests are made right before, so that their
-memory is as warm as under a server; garbage is collected between rounds only.
-CPU time is that of the process, threads included.
+Each job has a process of its own, or shares one with those it is compared with. All
+peers take turns in there, round by round, and the best round of each counts: whatever
+else the machine does can only make a round worse. A round is made of small batches,
+whose requests are made right before, so that their memory is as warm as under a
+server; garbage is collected between rounds only. CPU time is that of the process,
+threads included.
 
 The process keeps to one core, as the server does on the wire. What a thread costs
 that is woken on another one depends on how idle that is, and on the machine.
@@ -17,10 +18,12 @@ import gc
 import inspect
 import logging
 import math
+import multiprocessing
 import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -49,6 +52,13 @@ from .report import number, ratio, say, show_progress, table
 BATCH = 100
 #: seconds of CPU time that a round of one contestant may take, about
 ROUND = 0.03
+
+#: jobs that are compared with each other, so that they take turns as well
+TOGETHER = (
+    ("hello", "unused", "async_hooks", "template"),
+    ("rules_10", "rules_10000"),
+    ("plain", "plain_hooks"),
+)
 
 #: a row of its own: how long it takes to have many rules
 START = ("start", "from nothing to the first answer, 10,000 rules")
@@ -178,7 +188,7 @@ class CallContestant(Contestant):
 
 
 class Contest:
-    """All jobs of all peers under one protocol.
+    """Some jobs of all peers under one protocol.
 
     :ivar results: microseconds of CPU time of a request, by job and peer.
     """
@@ -233,7 +243,8 @@ class Contest:
         gc.collect()
         gc.freeze()  # what is there by now stays
         for turn in range(rounds):
-            show_progress(f"{self.protocol}: round {turn + 1} of {rounds}")
+            jobs = " ".join({c.job.name: "" for c in self.contestants})
+            show_progress(f"{self.protocol}, {jobs}: round {turn + 1} of {rounds}")
             at = turn % max(1, len(self.contestants))
             for contestant in self.contestants[at:] + self.contestants[:at]:
                 contestant.play()
@@ -279,21 +290,49 @@ def one_core() -> Iterator[None]:
 
 def run(only: set[str], rounds: int, quick: bool) -> None:
     """Measure everything, or only some jobs, and print the tables."""
-    logging.disable(logging.CRITICAL)
-    warnings.simplefilter("ignore")
     jobs = [job for job in JOBS if not only or job.name in only]
     if quick:
         jobs = [job for job in jobs if job.name != "rules_10000"]  # slow to start
     say("## In process\n")
     say(describe_run() + "\n")
+    for protocol in ("ASGI", "WSGI"):
+        results: Results = {}
+        for group in grouped([job.name for job in jobs]):
+            results |= in_fresh_process(compete, protocol, group, rounds)
+        say(f"### {protocol}\n")
+        print_results(jobs, results)
+        if protocol == "ASGI":
+            print_marks(IN_PROCESS, results)
+
+
+def in_fresh_process(function: Callable[..., Results], *args: Any) -> Results:
+    """Call a function where no other job has been done before.
+
+    An interpreter fits itself to what it does. One that has served many different
+    applications serves none of them as it would on its own.
+    """
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(function, *args).result()
+
+
+def grouped(names: list[str]) -> list[list[str]]:
+    """Return the names of jobs in groups: those together that are compared."""
+    groups: dict[Any, list[str]] = {}
+    for name in names:
+        together = next((group for group in TOGETHER if name in group), name)
+        groups.setdefault(together, []).append(name)
+    return list(groups.values())
+
+
+def compete(protocol: str, names: list[str], rounds: int) -> Results:
+    """Measure some jobs."""
+    logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        for protocol in ("ASGI", "WSGI"):
-            contest = Contest(runner, protocol)
-            for job in jobs:
-                for peer in PEERS:
-                    contest.enter(job, peer)
-            contest.play(rounds)
-            say(f"### {protocol}\n")
-            print_results(jobs, contest.results)
-            if protocol == "ASGI":
-                print_marks(IN_PROCESS, contest.results)
+        contest = Contest(runner, protocol)
+        for job in JOBS:
+            for peer in PEERS if job.name in names else ():
+                contest.enter(job, peer)
+        contest.play(rounds)
+        return contest.results
