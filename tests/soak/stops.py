@@ -261,8 +261,12 @@ def check_cleanup(stop: Stop, events: list[tuple[str, str]]) -> None:
         stop.check(not later, f"after the end of while_serving: {later}")
 
 
-#: what gunicorn leaves open itself when it ends
-GUNICORNS_OWN = re.compile(r"sys:1: ResourceWarning: unclosed file <_io.FileIO .*>")
+#: what gunicorn leaves open itself when it ends, and what it says where its worker
+#: and its patience end at the same moment
+GUNICORNS_OWN = re.compile(
+    r"sys:1: ResourceWarning: unclosed file <_io.FileIO .*>"
+    r"|.* \[ERROR\] Worker \(pid:\d+\) was sent SIGKILL!.*"
+)
 #: the code with which a server ends that nothing kept from it
 CODES = {"uvicorn httptools": -15, "uvicorn h11": -15, "gunicorn gthread": 0}
 
