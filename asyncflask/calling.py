@@ -336,7 +336,7 @@ class Calling(RequestContext):
         if _apart.get():
             rv = await self._hop(functools.partial(function, *args, **kwargs))
         else:
-            if self.side is LOOP:
+            if self.side is LOOP:  # what to_thread() does, less its coroutine
                 await TO_THREAD
             rv = function(*args, **kwargs)
         if type(rv) in _PLAIN_RESULTS or not isinstance(rv, Coroutine):

@@ -61,6 +61,8 @@ logger: logging.Logger = logging.getLogger("asyncflask")
 
 #: methods whose requests rarely have a body, so that it must be announced
 BODILESS = frozenset(("GET", "HEAD", "OPTIONS", "DELETE", "TRACE"))
+#: the fields of a body that is announced, and of no length
+EMPTY_BODY = {b"content-length": b"0"}
 #: digits of a length that is still a number to us
 MOST_DIGITS = 18
 #: where a scope, or the environ behind it, brings along who is told of a failure
@@ -199,8 +201,7 @@ def match(ctx: Calling) -> None:
     try:
         fields = ctx.body_fields = look_over(scope, ctx.app.trusted_hosts)
         if fields:  # one announces it (RFC 9112, section 6.3)
-            is_alone = len(fields) == 1
-            ctx.may_have_body = not (is_alone and fields.get(b"content-length") == b"0")
+            ctx.may_have_body = fields != EMPTY_BODY
         else:  # but none has to in HTTP/2
             ctx.may_have_body = (
                 scope["method"] not in BODILESS
@@ -425,7 +426,7 @@ def from_starlette(app: Flask, exc: starlette.exceptions.HTTPException) -> Excep
 
 
 def log_exception(ctx: Calling, exc: BaseException) -> None:
-    """Log an exception that a handler turned into a response."""
+    """Log an exception that goes no further than this."""
     logger.error("%s failed", describe(ctx), exc_info=exc)
 
 

@@ -312,11 +312,12 @@ async def test_a_plain_body_that_breaks_is_sent_up_to_there():
 
 async def test_a_plain_body_that_breaks_when_its_client_has_gone_is_logged(caplog):
     app = Flask(__name__)
-    gone = threading.Event()
+    at_work, gone = threading.Event(), threading.Event()
 
     @app.route("/")
     def view():
         yield "a"
+        at_work.set()
         assert gone.wait(10)
         raise LookupError("too late")
 
@@ -324,6 +325,7 @@ async def test_a_plain_body_that_breaks_when_its_client_has_gone_is_logged(caplo
 
     async def send(message):
         if message.get("body"):
+            assert await anyio.to_thread.run_sync(at_work.wait, 10)
             gone.set()
             raise OSError
 
