@@ -52,14 +52,16 @@ def check_host(scope: Scope, trusted: Collection[str] | None) -> None:
         raise BadRequest(f"The host {host!r} is not served here.")
 
     if len(_well_formed) > 1000:
-        _well_formed.clear()
-        _well_formed.add(b"")
+        _well_formed.intersection_update(_NO_HOST)
     _well_formed.update(value for name, value in scope["headers"] if name == b"host")
 
 
-#: Host fields that have been found well-formed, so that each is looked at once; an
-#: empty one comes from some servers where the client has sent none
-_well_formed = {b""}
+#: no Host field; some servers make it an empty one
+_NO_HOST: tuple[bytes | None, ...] = (None, b"")
+#: what stands for several Host fields: none that is well-formed
+_SEVERAL_HOSTS = b","
+#: Host fields that have been found well-formed, so that each is looked at once
+_well_formed = set(_NO_HOST)
 #: the fields that every request is looked through for
 _NOTED = frozenset((b"host", b"content-length", b"content-type", b"transfer-encoding"))
 
@@ -72,15 +74,15 @@ def look_over(scope: Scope, trusted: Collection[str] | None) -> dict[bytes, byte
 
     :raises BadRequest: as :func:`check_host` does.
     """
-    is_known = trusted is None
+    host: bytes | None = None
     about_body: dict[bytes, bytes] = {}
     for name, value in scope["headers"]:
         if name in _NOTED:
             if name == b"host":
-                is_known = is_known and value in _well_formed
+                host = value if host is None else _SEVERAL_HOSTS
             else:
                 about_body.setdefault(name, value)
-    if not is_known:
+    if trusted is not None or host not in _well_formed:
         check_host(scope, trusted)
     return about_body
 
