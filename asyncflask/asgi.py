@@ -51,12 +51,10 @@ async def serve(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
 
     ctx = Calling(app, scope)
     ctx.context = contextvars.copy_context()
-    hooked, failure = False, None
     try:
         ctx.context.run(begin, ctx)
         rule = ctx.rule
         if rule is None or not rule.aside or not await step_aside(ctx, receive, send):
-            hooked = True
             if ctx.may_have_body:
                 await take_body(ctx, receive)
             if app.guarded:
@@ -78,41 +76,40 @@ async def serve(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
     except ClientDisconnected:
         logger.info("%s: the client has gone", describe(ctx))
     except BaseException as exc:
-        failure = exc
+        ctx.exception = exc
         report_failure(ctx, exc)
         raise
     finally:
-        if ctx.is_laden or (hooked and app.teardown_request_funcs):
-            await finish(ctx, failure or ctx.exception, hooked)
+        if ctx.is_laden or app.teardown_request_funcs:
+            await finish(ctx)
         ctx.closed, ctx.context = True, None  # whose variable holds the request
 
 
-async def finish(ctx: Calling, exc: BaseException | None, hooked: bool) -> None:
+async def finish(ctx: Calling) -> None:
     """Close what was not sent, tear the request down, close its files, and give
     its worker back."""
     try:
         if ctx.response is not None:
             ctx.hold(ctx.response.body)
-        hooked = hooked and bool(ctx.app.teardown_request_funcs)
-        if hooked or ctx.bodies:
+        if ctx.bodies or ctx.has_teardown:
             with ctx.app.outstanding:
-                await to_the_end(clean_up(ctx, exc, hooked))
+                await to_the_end(clean_up(ctx))
     finally:
         ctx.close()
         ctx.dismiss()
 
 
-async def clean_up(ctx: Calling, exc: BaseException | None, hooked: bool) -> None:
+async def clean_up(ctx: Calling) -> None:
     """Close what was not sent, and tear the request down, come what may."""
     try:
         if ctx.bodies:
             await ctx.carry(close_bodies(ctx))
-    except BaseException as failure:
-        exc = exc or failure
+    except BaseException as exc:
+        ctx.exception = ctx.exception or exc
         raise
     finally:
-        if hooked:
-            await ctx.carry(teardown(ctx, exc))
+        if ctx.has_teardown:
+            await ctx.carry(teardown(ctx, ctx.exception))
 
 
 # ------------------------------------------------------- what is not the pipeline's
@@ -153,7 +150,7 @@ async def step_aside(ctx: Calling, receive: Receive, send: Send) -> bool:
 
     False if there is no such file; the request goes on as any other then.
     """
-    mount = ctx.rule.aside if ctx.rule is not None else None
+    mount, ctx.is_aside = ctx.rule.aside, True  # type: ignore[union-attr]
     if not isinstance(mount, Mount):
         if await is_static(ctx):
             await send_response(ctx, receive, send)
@@ -161,6 +158,7 @@ async def step_aside(ctx: Calling, receive: Receive, send: Send) -> bool:
 
         mount = find_mount(ctx.app, ctx.scope)
     if mount is None:
+        ctx.is_aside = False
         return False
 
     if mount.is_wsgi:

@@ -106,7 +106,9 @@ class RequestContext:
     response: Response | None = None
     #: bodies of responses that are not of bytes, to be closed sent or not
     bodies: tuple[Any, ...] = ()
-    #: what only the handler for 500 has handled
+    #: True while the static folder or a mounted application answers; no hook runs then
+    is_aside: bool = False
+    #: what the request has failed with, or only the handler for 500 has handled
     exception: BaseException | None = None
     _request: Request | None = None
     _session: Any = None
@@ -181,6 +183,11 @@ class RequestContext:
         if self._request is not None:
             self._request.endpoint = endpoint
             self._request.view_args = values
+
+    @property
+    def has_teardown(self) -> bool:
+        """True if there is anything to be called when the request is over."""
+        return not self.is_aside and bool(self.app.teardown_request_funcs)
 
     # ------------------------------------------------------------- binding it
 

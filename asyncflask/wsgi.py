@@ -73,8 +73,7 @@ def answer(
     ctx: Calling, environ: Environ, start_response: StartResponse
 ) -> Iterable[bytes]:
     """Lead a request to its response, and the response to the server."""
-    hooked = False
-    failure: BaseException | None = None
+    is_broken = False
     try:
         begin(ctx)
         mount = None
@@ -86,31 +85,30 @@ def answer(
             chunks = open_mounted(ctx, mount, environ, start_response)
         else:
             if ctx.response is None:
-                hooked = True
                 take_body(ctx, environ)
                 ctx.drive(respond(ctx))
-            chunks = open_response(ctx, environ, start_response, hooked)
+            chunks = open_response(ctx, environ, start_response)
         return chunks
     except BaseException as exc:
-        failure = exc
+        is_broken, ctx.exception = True, exc
         report_failure(ctx, exc)
         raise
     finally:
-        if failure is not None or not ctx.is_streaming:
-            finish(ctx, failure or ctx.exception, hooked)
+        if is_broken or not ctx.is_streaming:
+            finish(ctx)
 
 
-def finish(ctx: Calling, exc: BaseException | None, hooked: bool) -> None:
+def finish(ctx: Calling) -> None:
     """Close what was not sent, tear the request down, and close its files."""
     try:
         try:
             close_bodies(ctx)
-        except BaseException as failure:
-            exc = exc or failure
+        except BaseException as exc:
+            ctx.exception = ctx.exception or exc
             raise
         finally:
-            if hooked and ctx.app.teardown_request_funcs:
-                ctx.drive(teardown(ctx, exc))
+            if ctx.has_teardown:
+                ctx.drive(teardown(ctx, ctx.exception))
     finally:
         desk = ctx.desk
         ctx.close()
@@ -122,7 +120,7 @@ def finish(ctx: Calling, exc: BaseException | None, hooked: bool) -> None:
 def step_aside(ctx: Calling) -> Mount | None:
     """Return the mounted application that is to answer, or answer from the static
     folder; neither if there is no such file."""
-    mount = ctx.rule.aside if ctx.rule is not None else None
+    mount, ctx.is_aside = ctx.rule.aside, True  # type: ignore[union-attr]
     if isinstance(mount, Mount):
         return mount
 
@@ -130,7 +128,9 @@ def step_aside(ctx: Calling) -> Mount | None:
         ctx.response = static.respond(ctx)
     except HTTPException as exc:
         ctx.routing_exception = without_traceback(exc)
-        return find_mount(ctx.app, ctx.scope)
+        mount = find_mount(ctx.app, ctx.scope)
+        ctx.is_aside = mount is not None
+        return mount
 
     body = ctx.response.body
     if isinstance(body, FileBody) and body.length <= static.SMALL:
@@ -267,7 +267,7 @@ def say(start: Message, start_response: StartResponse) -> None:
 
 
 def open_response(
-    ctx: Calling, environ: Environ, start_response: StartResponse, hooked: bool
+    ctx: Calling, environ: Environ, start_response: StartResponse
 ) -> Iterable[bytes]:
     """Tell the server the header, and return the body for it to iterate over."""
     response: Any = ctx.response
@@ -280,7 +280,7 @@ def open_response(
     if type(body) is bytes:
         return [body] if body else []
 
-    stream = Stream(ctx, hooked)
+    stream = Stream(ctx)
     stream.chunks = chunks_of(ctx, body)
     if isinstance(body, FileBody) and "wsgi.file_wrapper" in environ and body.is_whole:
         wrapper: Callable[..., Iterable[bytes]] = environ["wsgi.file_wrapper"]
@@ -299,12 +299,10 @@ class Stream:
 
     chunks: Iterator[Any] = iter(())
 
-    def __init__(self, ctx: Calling, hooked: bool) -> None:
+    def __init__(self, ctx: Calling) -> None:
         ctx.is_streaming = True
         self._ctx = ctx
-        self._hooked = hooked
         self._run: Callable[..., Any] = ctx.context.run  # type: ignore[union-attr]
-        self._failure: BaseException | None = None
 
     def __iter__(self) -> Stream:
         return self
@@ -315,7 +313,7 @@ class Stream:
             if chunk is not _END:
                 return as_bytes(chunk)
         except BaseException as exc:
-            self._failure = exc
+            self._ctx.exception = exc
             report_failure(self._ctx, exc)
             raise
         raise StopIteration
@@ -331,10 +329,10 @@ class Stream:
             if not any(self.chunks is body for body in ctx.bodies):
                 close_body(ctx, self.chunks)
         except BaseException as exc:
-            self._failure = self._failure or exc
+            ctx.exception = ctx.exception or exc
             raise
         finally:
-            finish(ctx, self._failure or ctx.exception, self._hooked)
+            finish(ctx)
 
 
 def chunks_of(ctx: Calling, body: Any) -> Iterator[Any]:
@@ -446,7 +444,7 @@ def host(
     :param chunks: the body of the request.
     :param response: what hooks have changed, if a view returned the application.
     """
-    stream = Stream(ctx, hooked=response is not None)
+    stream = Stream(ctx)
     refusals: list[HTTPException] = []
 
     async def run(give: Give) -> None:
