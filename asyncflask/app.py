@@ -17,6 +17,7 @@ from collections.abc import (
     Iterable,
     MutableMapping,
 )
+from contextvars import copy_context
 from datetime import timedelta
 from types import MethodType
 from typing import IO, TYPE_CHECKING, Any, TypeVar, overload
@@ -525,7 +526,7 @@ class Flask:
         """
         ctx = self._context("dispatch_request")
         if ctx.endpoint is None and ctx.routing_exception is None:
-            pipeline.match(ctx)
+            pipeline.begin(ctx)
         return ctx.by_hand(pipeline.dispatch_request(ctx))
 
     @stage
@@ -623,11 +624,11 @@ class Flask:
         """
         if "REQUEST_METHOD" not in scope_or_environ:
             ctx = Calling(self, scope_or_environ)
-            pipeline.match(ctx)
+            copy_context().run(pipeline.begin, ctx)
             return ctx
 
         ctx = Calling(self, build_scope(scope_or_environ))
-        pipeline.match(ctx)
+        copy_context().run(pipeline.begin, ctx)
         length = str(scope_or_environ.get("CONTENT_LENGTH"))
         if length.isdecimal():
             body = scope_or_environ["wsgi.input"].read(int(length))

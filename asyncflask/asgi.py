@@ -9,7 +9,7 @@ a server may start its work for the *next* request from in there.
 
 from __future__ import annotations
 
-import contextvars
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -50,7 +50,7 @@ async def serve(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
         return
 
     ctx = Calling(app, scope)
-    ctx.context = contextvars.copy_context()
+    ctx.context = copy_context()
     try:
         ctx.context.run(begin, ctx)
         rule = ctx.rule

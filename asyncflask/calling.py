@@ -316,7 +316,9 @@ class Calling(RequestContext):
         except TypeError:  # an unhashable callable
             kind = kind_of(function)
         if kind is COROUTINE and self.side is LOOP:
-            return function(*args, **kwargs)  # type: ignore[no-any-return]
+            # Without a dict to be made where there is nothing to put into it.
+            rv = function(*args, **kwargs) if kwargs else function(*args)
+            return rv  # type: ignore[no-any-return]
 
         return self._call(kind, function, args, kwargs)
 

@@ -188,26 +188,21 @@ async def _overridden_process_response(ctx: Calling, response: Response) -> Resp
 
 
 def begin(ctx: Calling) -> None:
-    """Bind a request that has just come in, and match it."""
+    """Make a request the current one, and find its rule, or keep the error that says
+    there is none, or that the request is not for us."""
     _current.set(ctx)
-    match(ctx)
-
-
-def match(ctx: Calling) -> None:
-    """Find the rule for a request, or keep the error that says there is none, or that
-    the request is not for us."""
-    scope, url_map = ctx.scope, ctx.app.url_map
+    app, scope = ctx.app, ctx.scope
+    method = scope["method"]
     path = application_path(scope) if scope.get("root_path") else scope["path"]
     try:
-        fields = ctx.body_fields = look_over(scope, ctx.app.trusted_hosts)
+        fields = look_over(scope, app.trusted_hosts)
         if fields:  # one announces it (RFC 9112, section 6.3)
-            ctx.may_have_body = fields != EMPTY_BODY
+            ctx.body_fields, ctx.may_have_body = fields, fields != EMPTY_BODY
         else:  # but none has to in HTTP/2
             ctx.may_have_body = (
-                scope["method"] not in BODILESS
-                or scope.get("http_version", "1.1") >= "2"
+                method not in BODILESS or scope.get("http_version", "1.1") >= "2"
             )
-        found = url_map.find(path, scope["method"]) or ctx.url_adapter.match_rule()
+        found = app.url_map.find(path, method) or ctx.url_adapter.match_rule()
     except HTTPException as exc:
         ctx.routing_exception = without_traceback(exc)
         return

@@ -333,9 +333,17 @@ def _type_field(mimetype: str) -> tuple[bytes, bytes]:
     return header_field("content-type", _full_type(mimetype))
 
 
-@functools.lru_cache(maxsize=1024)
-def _length_field(length: int) -> tuple[bytes, bytes]:
-    return b"content-length", b"%d" % length
+class _LengthFields(dict[int, tuple[bytes, bytes]]):
+    """The header fields for lengths; those of short bodies are made once."""
+
+    def __missing__(self, length: int) -> tuple[bytes, bytes]:
+        field = b"content-length", b"%d" % length
+        if length < 1 << 12:
+            self[length] = field
+        return field
+
+
+_LENGTH_FIELDS = _LengthFields()
 
 
 def as_bytes(chunk: Any) -> bytes:
@@ -650,10 +658,10 @@ class Response:
         length and type (RFC 9110, sections 6.4.1, 8.6 and 15.4.5).
         """
         fields, body, code = self.raw_headers, self.body, self.status_code
-        if code == 304 or code == 204 or code < 200:
+        if code != 200 and (code == 304 or code == 204 or code < 200):
             fields, body = without_content(fields), b""
         elif type(body) is bytes:
-            length = _length_field(len(body))
+            length = _LENGTH_FIELDS[len(body)]
             fields = (
                 [fields[0], length]
                 if len(fields) == 1 and fields[0][0] == b"content-type"
