@@ -305,8 +305,8 @@ class Tree:
             known = self.literal.get(folder) if slash else None
             if known is None:
                 leaf = self._leaf_behind(path, values)
-            else:
-                node = _step(known, name, values)
+            else:  # the name is no literal one, or we would have the path
+                node = _match_variable(known, name, values)
                 leaf = node.leaf if node else _leaf_of_tail(known, name, values)
         rule = None if leaf is None else leaf.by_method.get(method)
         if rule is None or rule.may_redirect:
@@ -321,7 +321,7 @@ class Tree:
             return None
 
         for segment in segments:
-            child = _step(node, segment, values)
+            child = node.static.get(segment) or _match_variable(node, segment, values)
             if child is None:
                 return _leaf_of_tail(node, "/".join((segment, *segments)), values)
 
@@ -343,12 +343,8 @@ class Tree:
         return rule, rule.values(search.values)
 
 
-def _step(node: Node, segment: str, values: list[Any]) -> Node | None:
-    """Return the first node behind a segment, and add the values in it."""
-    child = node.static.get(segment)
-    if child is not None:
-        return child
-
+def _match_variable(node: Node, segment: str, values: list[Any]) -> Node | None:
+    """Return the node behind the first pattern for a segment, and add its values."""
     for pattern in node.dynamic:
         try:
             values += pattern.parse(segment)
