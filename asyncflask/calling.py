@@ -29,6 +29,7 @@ from __future__ import annotations
 import contextvars
 import functools
 import inspect
+import threading
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from enum import Enum
@@ -50,7 +51,7 @@ from .loops import (
 )
 from .pipeline import opening, teardown
 from .sessions import open_session
-from .workers import Call, Desk, Errand, Worker, adopt
+from .workers import Call, Desk, Errand, Job, Worker, adopt
 
 #: where a scope brings along the desk of the thread that plain code is to run in
 DESK = "asyncflask.desk"
@@ -78,6 +79,8 @@ _NOTHING: dict[str, Any] = {}
 #: what plain code returns most; to ask whether it is a coroutine takes longer
 _PLAIN_RESULTS = frozenset((type(None), str, bytes, dict, list, tuple))
 
+#: held while a job is handed to a request's worker, and while the worker leaves
+_leaving = threading.Lock()
 #: True in tasks of the user's own, and in contexts entered by hand
 _apart: contextvars.ContextVar[bool] = contextvars.ContextVar(
     "asyncflask.apart", default=False
@@ -203,18 +206,64 @@ class Visit:
         self.yielded: Any = _DONE
 
     def __call__(self) -> None:
+        self._take_step()
+        self.signal.set()
+
+    def _take_step(self) -> None:
         try:
             self.yielded = self._step()
         except StopIteration:
             pass
         except BaseException as exc:
             self.error = exc
-        self.signal.set()
 
     def refuse(self, error: Exception) -> None:
         """Raise an error where the coroutine wanted to go to."""
         self.error = error
         self.signal.set()
+
+    def withdraw(self) -> bool:
+        """Call it off; False if it may have begun."""
+        return False
+
+
+class FirstVisit(Visit):
+    """The stay that a request takes a worker for.
+
+    Few requests have plain code left when they have been led to their response. The
+    others give the worker back right there, and it goes on with the next request.
+    """
+
+    __slots__ = ("_ctx",)
+
+    def __init__(self, ctx: Calling, step: Callable[[], Any]) -> None:
+        super().__init__(step, new_signal(), ctx._cancel_awaited)
+        self._ctx = ctx
+
+    def take(self, worker: Worker) -> bool:
+        """Take the step in a worker; False if it is not needed any more."""
+        ctx = self._ctx
+        was_laden = ctx.is_laden
+        ctx.side, ctx._cancel_awaited = THREAD, bool
+        ctx._employ(worker)
+        self._take_step()
+        if self.yielded is not _DONE or self.error is not None:
+            return True
+
+        is_needed = not ctx._leave_worker()
+        ctx.is_laden = was_laden or is_needed
+        return is_needed
+
+    def tell(self) -> None:
+        """Say that it is over."""
+        self.signal.set()
+
+    def withdraw(self) -> bool:
+        """Call it off; False if a worker has begun."""
+        is_off = self._ctx.app.workers.withdraw(self)
+        if is_off:
+            self._ctx._leave_queue()
+        return is_off
 
 
 class _Lent:
@@ -406,8 +455,12 @@ class Calling(RequestContext):
             step: Callable[[], Any] = on
             try:
                 if yielded is TO_THREAD:
-                    desk = self.desk or (yield from self.engage().__await__())
-                    visit = self.depart(desk, step)
+                    desk = self.desk or self._known_desk()
+                    if desk is None and self._queue is None:
+                        visit = self._claim_worker(step)
+                    else:
+                        desk = desk or (yield from self.engage().__await__())
+                        visit = self.depart(desk, step)
                     yield from self.arrive(visit).__await__()
                     if visit.error is not None:
                         raise visit.error
@@ -441,6 +494,13 @@ class Calling(RequestContext):
         desk.submit(visit)
         return visit
 
+    def _claim_worker(self, step: Callable[[], Any]) -> Visit:
+        """Have the next free worker take a step, and be the request's from then on."""
+        visit = FirstVisit(self, step)
+        self._queue = []
+        self.app.workers.post(visit)
+        return visit
+
     async def arrive(self, visit: Visit, wanted: bool = True) -> None:
         """Wait until the worker has taken its step; the request is on the loop then.
 
@@ -452,8 +512,12 @@ class Calling(RequestContext):
                 self._cancel_awaited()
             await visit.signal.wait()
         except anyio.get_cancelled_exc_class():
-            self._cancel_awaited()
-            await wait_on(visit.signal)
+            if not visit.withdraw():
+                self._cancel_awaited()
+                await wait_on(visit.signal)
+            raise
+        except GeneratorExit:
+            visit.withdraw()
             raise
         finally:
             self.side, self._cancel_awaited = LOOP, visit.outer
@@ -463,12 +527,19 @@ class Calling(RequestContext):
 
         Such a task has a context of its own and cannot move; it waits here.
         """
-        desk = self.desk or await self.engage()
         signal = new_signal()
         call = Call(function, signal.set)
-        desk.submit(call)
+        while not self._submit(call):
+            await self.engage()
         await wait_through(signal)
         return call.result()
+
+    def _submit(self, job: Job) -> bool:
+        """Hand a job to the request's worker; False if it has none."""
+        with _leaving:
+            if self.desk is not None:
+                self.desk.submit(job)
+            return self.desk is not None
 
     async def engage(self) -> Desk:
         """Take a worker for the rest of the request."""
@@ -476,10 +547,12 @@ class Calling(RequestContext):
         if desk is not None:
             return desk
 
-        if self._queue is not None:  # another task of the request is in line already
+        queue = self._queue
+        if queue is not None:  # another task of the request is in line already
             signal = new_signal()
-            self._queue.append(signal)
-            await signal.wait()
+            queue.append(signal)
+            if queue is self._queue:
+                await signal.wait()
             return await self.engage()
 
         worker = self.app.workers.acquire_idle()
@@ -489,19 +562,44 @@ class Calling(RequestContext):
             self.app.workers.release(worker)
             raise RuntimeError(OVER)
 
-        self._worker, self.desk, self.is_laden = worker, worker.desk, True
+        self._employ(worker)
         return worker.desk
+
+    def _employ(self, worker: Worker) -> None:
+        """Have a worker from now on; tell the tasks that wait for that."""
+        self._worker, self.desk, self.is_laden = worker, worker.desk, True
+        self._leave_queue()
+
+    def _leave_queue(self) -> None:
+        queue, self._queue = self._queue, None
+        for signal in queue or ():
+            signal.set()
+
+    def _leave_worker(self) -> bool:
+        """Give up the worker before the end, if nothing is left for it to do."""
+        response = self.response
+        if (
+            response is None
+            or type(response.body) is not bytes
+            or self.bodies
+            or self.app.teardown_request_funcs
+        ):
+            return False
+
+        with _leaving:
+            if self.desk is None or not self.desk.is_clear:
+                return False
+
+            self._worker = self.desk = None
+        return True
 
     async def _queue_up(self) -> Worker:
         """Wait for a worker; other tasks of the request wait for this one then."""
-        queue: list[Signal] = []
-        self._queue = queue
+        self._queue = []
         try:
             return await self.app.workers.acquire()
         finally:
-            self._queue = None
-            for signal in queue:
-                signal.set()
+            self._leave_queue()
 
     def _known_desk(self) -> Desk | None:
         """Return the desk of this request, of its caller, or of the outer context.
@@ -524,7 +622,7 @@ class Calling(RequestContext):
         self.closed = True
         worker, self._worker = self._worker, None
         if self.is_kept and worker is not None:
-            self.app.workers.detach(worker)
+            self.app.workers.release(worker, for_good=True)
             self.kept_worker = worker
         elif worker is not None:
             self.app.workers.release(worker)
@@ -584,19 +682,19 @@ class Calling(RequestContext):
         return desk is not None and self.side is LOOP and desk.thread_id != get_ident()
 
     def _run_in_worker(self, function: Callable[[], Any]) -> Any:
-        desk = self.desk or self._known_desk()
-        if desk is not None:
-            return desk.run(function)
-
-        worker, to_keep = self.app.workers.acquire_now()
-        if to_keep:
-            self._worker, self.desk, self.is_laden = worker, worker.desk, True
-            return worker.desk.run(function)
-
-        try:
-            return worker.desk.run(function)
-        finally:
+        done = threading.Event()
+        call = Call(function, done.set)
+        worker = None
+        if not (self.desk or self._known_desk()) or not self._submit(call):
+            worker, to_keep = self.app.workers.acquire_now()
+            worker.desk.submit(call)
+            if to_keep and self._queue is None:
+                self._employ(worker)
+                worker = None
+        done.wait()
+        if worker is not None:
             self.app.workers.release(worker)
+        return call.result()
 
     def run_on_loop(self, function: Callable[[], Awaitable[Any]]) -> Any:
         """Run an async function from plain code, and wait for its result.

@@ -63,6 +63,11 @@ class Desk:
             if job is not None:
                 job.refuse(refusal)
 
+    @property
+    def is_clear(self) -> bool:
+        """True if no job waits."""
+        return self._jobs.empty()
+
     def work(self, until: Callable[[], object]) -> None:
         """Do the jobs as they come, until a condition holds."""
         self.thread_id = threading.get_ident()
@@ -81,17 +86,6 @@ class Desk:
         errand.start()
         errand.work(lambda: False)
         return errand.outcome.get()
-
-    def run(self, function: Callable[[], Any]) -> Any:
-        """Run a plain function here, while the thread that asks stands still.
-
-        Context variables go there and come back.
-        """
-        done = threading.Event()
-        call = Call(function, done.set)
-        self.submit(call)
-        done.wait()
-        return call.result()
 
 
 class Errand:
@@ -235,16 +229,66 @@ class Worker(threading.Thread):
         self.desk.submit(None)
 
 
+class Claim(Protocol):
+    """What wants a worker."""
+
+    def take(self, worker: Worker) -> bool:
+        """Have a worker, in its own thread; False to give it back with that."""
+
+    def tell(self) -> None:
+        """Say that this is done, once the worker is back where it belongs."""
+
+
 class _Ticket:
-    """A place in the queue for a worker."""
+    """A claim for a worker to be handed over."""
+
+    worker: Worker
+    #: False if the loop that waited for it has gone
+    is_handed_over = False
 
     def __init__(self) -> None:
         self.signal = new_signal()
-        self.worker: Worker | None = None
+        self.is_settled = threading.Event()
+
+    def take(self, worker: Worker) -> bool:
+        """Hand the worker over."""
+        self.worker = worker
+        self.is_handed_over = self.signal.set()
+        self.is_settled.set()
+        return self.is_handed_over
+
+    def tell(self) -> None:
+        """Say nothing: who waits for it knows."""
+
+
+class _Round:
+    """What a worker is woken for: it goes through the claims, until one keeps it."""
+
+    __slots__ = ("_pool", "_worker")
+
+    def __init__(self, pool: WorkerPool, worker: Worker) -> None:
+        self._pool = pool
+        self._worker = worker
+
+    def __call__(self) -> None:
+        pool, worker = self._pool, self._worker
+        claim = pool.next_claim(worker)
+        while claim is not None:
+            done = claim
+            claim = None if done.take(worker) else pool.next_claim(worker)
+            done.tell()
+
+    def refuse(self, error: Exception) -> None:
+        """Do nothing: nobody closes the desk of a worker."""
 
 
 class WorkerPool:
     """A bounded number of workers, each lent to one request at a time.
+
+    To wake a thread takes longer than many a plain view. So a worker that is done with
+    one request goes on with the next that waits, and only one more is on its way at a
+    time. Still no request waits for the view of another: who takes a claim wakes the
+    next worker first, if more claims are there.
 
     :param limit: asked for the number of threads whenever one more is wanted.
     :param name: what the threads are called, with a number behind it.
@@ -260,33 +304,75 @@ class WorkerPool:
         self._pid = os.getpid()
         self._idle: list[Worker] = []
         self._lent: set[Worker] = set()
-        self._waiting: deque[_Ticket] = deque()
+        self._claims: deque[Claim] = deque()
+        #: the worker that has been woken for them, and is not there yet
+        self._roused: Worker | None = None
         self._started = 0
         self._closed = False
         # Without a server that says goodbye, the threads end with the pool.
         self._finalizer = weakref.finalize(self, _stop_all, self._idle)
 
+    def post(self, claim: Claim) -> None:
+        """Have the next free worker take a claim; they are taken in their order.
+
+        :raises RuntimeError: when the system has no thread for us.
+        """
+        with self._lock:
+            self._open()
+            self._claims.append(claim)
+            try:
+                worker = self._rouse()
+            except RuntimeError:
+                self._claims.remove(claim)
+                raise
+        self._send(worker)
+
+    def withdraw(self, claim: Claim) -> bool:
+        """Take a claim back; False if a worker has taken it."""
+        with self._lock:
+            if claim not in self._claims:
+                return False
+
+            self._claims.remove(claim)
+            return True
+
+    def next_claim(self, worker: Worker) -> Claim | None:
+        """Return what a worker is to do next, who is through with what it has done.
+
+        If there is nothing it is idle.
+        """
+        with self._lock:
+            self._lent.discard(worker)
+            if self._roused is worker:
+                self._roused = None
+            if not self._claims or len(self._lent) >= self._limit():
+                self._retire(worker)
+                return None
+
+            claim = self._claims.popleft()
+            self._lent.add(worker)
+            other = self._rouse()
+        self._send(other)
+        return claim
+
     def acquire_idle(self) -> Worker | None:
         """Return a worker for the caller alone, if one is idle or may be started."""
         with self._lock:
-            return self._take(self._limit())
+            self._open()
+            return None if self._claims else self._take(self._limit())
 
     async def acquire(self) -> Worker:
         """Return a worker for the caller alone, waiting in line if need be."""
-        with self._lock:
-            worker = self._take(self._limit())
-            if worker is not None:
-                return worker
-            ticket = _Ticket()
-            self._waiting.append(ticket)
+        ticket = _Ticket()
+        self.post(ticket)
         try:
             await ticket.signal.wait()
         except BaseException:
-            self._give_up(ticket)
+            if not self.withdraw(ticket):
+                ticket.is_settled.wait()  # a worker is right at it
+                if ticket.is_handed_over:
+                    self.release(ticket.worker)
             raise
-        if ticket.worker is None:
-            raise RuntimeError("a worker was promised but not handed over")
-
         return ticket.worker
 
     def acquire_now(self) -> tuple[Worker, bool]:
@@ -295,62 +381,82 @@ class WorkerPool:
         When all are lent it is one over the limit, to be given back at once.
         """
         with self._lock:
+            self._open()
             worker = self._take(self._limit())
             if worker is not None:
                 return worker, True
 
-            worker = self._take(len(self._lent) + 1)
+            worker = self._take(self._busy + 1)
         if worker is None:
             raise RuntimeError("a new worker was refused below its own limit")
 
         return worker, False
 
-    def _take(self, limit: int) -> Worker | None:
+    def release(self, worker: Worker, for_good: bool = False) -> None:
+        """Take a worker back that was lent.
+
+        :param for_good: let it go instead; another may take its place.
+        """
+        with self._lock:
+            self._lent.discard(worker)
+            if not for_good:
+                self._retire(worker)
+            other = self._rouse()
+        self._send(other)
+
+    # What follows is called under the lock, but for _send().
+
+    @property
+    def _busy(self) -> int:
+        return len(self._lent) + (self._roused is not None)
+
+    def _open(self) -> None:
         if self._pid != os.getpid():  # threads do not survive a fork
             self._finalizer.detach()
             self._reset()
         self._closed = False
-        if self._idle:
-            worker = self._idle.pop()
-        elif len(self._lent) < limit:
-            self._started += 1
-            worker = Worker(f"{self._name}-{self._started}")
-            worker.start()
-        else:
-            return None
 
-        self._lent.add(worker)
+    def _take(self, limit: int) -> Worker | None:
+        worker = self._free(limit)
+        if worker is not None:
+            self._lent.add(worker)
         return worker
 
-    def _give_up(self, ticket: _Ticket) -> None:
-        with self._lock:
-            if ticket in self._waiting:
-                self._waiting.remove(ticket)
-        if ticket.worker is not None:
-            self.release(ticket.worker)
+    def _free(self, limit: int) -> Worker | None:
+        if self._idle:
+            return self._idle.pop()
 
-    def release(self, worker: Worker) -> None:
-        """Take a worker back, or hand it to who has waited longest."""
-        with self._lock:
-            while self._waiting:
-                ticket = self._waiting.popleft()
-                ticket.worker = worker
-                if ticket.signal.set():
-                    return
-                ticket.worker = None  # its loop has gone
-            self._lent.discard(worker)
-            if self._closed or len(self._idle) + len(self._lent) >= self._limit():
-                worker.stop()
-            else:
-                self._idle.append(worker)
+        if self._busy >= limit:
+            return None
 
-    def detach(self, worker: Worker) -> None:
-        """Let a lent worker go for good; another may take its place."""
-        with self._lock:
-            self._lent.discard(worker)
-            replacement = self._take(self._limit()) if self._waiting else None
-        if replacement is not None:
-            self.release(replacement)
+        worker = Worker(f"{self._name}-{self._started + 1}")
+        try:
+            worker.start()
+        except RuntimeError:  # the system has no more threads
+            if not self._lent:
+                raise
+            return None
+        self._started += 1
+        return worker
+
+    def _retire(self, worker: Worker) -> None:
+        is_last = self._closed and not self._claims
+        if is_last or len(self._idle) + self._busy >= self._limit():
+            worker.stop()
+        else:
+            self._idle.append(worker)
+
+    def _rouse(self) -> Worker | None:
+        """Return the worker to be woken for the claims, if one is needed."""
+        if not self._claims or self._roused is not None:
+            return None
+
+        self._roused = self._free(self._limit())
+        return self._roused
+
+    def _send(self, worker: Worker | None) -> None:
+        if worker is not None:
+            worker.desk.submit(_Round(self, worker))
 
     def close(self) -> None:
         """End the idle threads now, and the lent ones when they come back."""
@@ -366,7 +472,7 @@ class WorkerPool:
         return {
             "lent": len(self._lent),
             "idle": len(self._idle),
-            "waiting": len(self._waiting),
+            "waiting": len(self._claims),
         }
 
 

@@ -659,10 +659,11 @@ async def test_X8_no_moment_is_a_bad_one_for_a_cancellation(caplog):
     assert complaints == []
     assert "already entered" not in caplog.text
     for words in log.values():
-        assert words.count("before") == 1
+        assert words.count("before") == 1 or words == ["teardown"]  # before it began
         assert words.count("teardown") == 1
         assert words[-1] == "teardown"
     assert len(log) > 100
+    assert len([words for words in log.values() if "before" in words]) > 50
     stats = app.workers.stats()
     assert (stats["lent"], stats["waiting"]) == (0, 0)
     app.workers.close()

@@ -1,0 +1,295 @@
+"""The threads for plain callables: who gets one, when, and for how long."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from functools import partial
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from asyncflask import Flask, render_template_string_async
+from asyncflask.exceptions import ServiceUnavailable
+from asyncflask.testing import build_request
+from asyncflask.workers import Desk, Worker, WorkerPool
+
+
+class Claim:
+    """One that does something, in a worker that it may keep."""
+
+    def __init__(self, function, keeps: bool = False) -> None:
+        self.function = function
+        self.keeps = keeps
+        self.worker: Worker | None = None
+        self.told = threading.Event()
+
+    def take(self, worker: Worker) -> bool:
+        self.worker = worker
+        self.function()
+        return self.keeps
+
+    def tell(self) -> None:
+        self.told.set()
+
+
+@pytest.fixture
+def limit():
+    return [40]
+
+
+@pytest.fixture
+def pool(limit: list[int]):
+    pool = WorkerPool(lambda: limit[0], "test-worker")
+    yield pool
+    pool.close()
+
+
+def nothing() -> None:
+    pass
+
+
+def test_a_worker_goes_on_with_what_waits_in_the_order_of_arrival(pool, limit):
+    limit[0] = 1
+    begun, gate, done = threading.Event(), threading.Event(), []
+
+    def blocked():
+        begun.set()
+        gate.wait(30)
+
+    first = Claim(blocked)
+    pool.post(first)
+    assert begun.wait(10)
+    others = [Claim(partial(done.append, number)) for number in range(50)]
+    for claim in others:
+        pool.post(claim)
+    assert pool.stats() == {"lent": 1, "idle": 0, "waiting": 50}
+    gate.set()
+    assert others[-1].told.wait(10)
+    assert done == list(range(50))
+    assert {claim.worker for claim in others} == {first.worker}
+    assert pool.stats() == {"lent": 0, "idle": 1, "waiting": 0}
+
+
+def test_no_claim_waits_for_another_while_there_are_workers(pool):
+    everyone = threading.Barrier(40)
+    claims = [Claim(partial(everyone.wait, 30)) for _ in range(40)]
+    for claim in claims:
+        pool.post(claim)
+    assert all(claim.told.wait(30) for claim in claims)
+    assert len({claim.worker for claim in claims}) == 40
+
+
+def test_a_worker_is_free_before_anybody_is_told(pool):
+    class Curious(Claim):
+        def tell(self):
+            self.stats = pool.stats()
+            super().tell()
+
+    claim = Curious(nothing)
+    pool.post(claim)
+    assert claim.told.wait(10)
+    assert claim.stats == {"lent": 0, "idle": 1, "waiting": 0}
+
+
+def test_a_kept_worker_takes_no_other_claim_until_it_is_released(pool, limit):
+    limit[0] = 1
+    keeper, other = Claim(nothing, keeps=True), Claim(nothing)
+    pool.post(keeper)
+    assert keeper.told.wait(10)
+    pool.post(other)
+    assert pool.stats() == {"lent": 1, "idle": 0, "waiting": 1}
+    pool.release(keeper.worker)
+    assert other.told.wait(10)
+    assert other.worker is keeper.worker
+
+
+def test_a_worker_released_for_good_is_replaced(pool, limit):
+    limit[0] = 1
+    keeper, other = Claim(nothing, keeps=True), Claim(nothing)
+    pool.post(keeper)
+    assert keeper.told.wait(10)
+    pool.post(other)
+    pool.release(keeper.worker, for_good=True)
+    assert other.told.wait(10)
+    assert other.worker is not keeper.worker
+    keeper.worker.stop()
+
+
+def test_a_claim_is_taken_back_unless_it_was_taken(pool, limit):
+    limit[0] = 1
+    keeper, other = Claim(nothing, keeps=True), Claim(nothing)
+    pool.post(keeper)
+    assert keeper.told.wait(10)
+    assert not pool.withdraw(keeper)
+    pool.post(other)
+    assert pool.withdraw(other)
+    assert not pool.withdraw(other)
+    pool.release(keeper.worker)
+    assert pool.stats() == {"lent": 0, "idle": 1, "waiting": 0}
+    assert other.worker is None
+
+
+def test_who_cannot_wait_gets_a_worker_over_the_limit(pool, limit):
+    limit[0] = 1
+    begun, gate = threading.Event(), threading.Event()
+
+    def blocked():
+        begun.set()
+        gate.wait(30)
+
+    claim = Claim(blocked)
+    pool.post(claim)  # whose worker may be on its way still
+    worker, may_keep = pool.acquire_now()
+    assert not may_keep
+    pool.release(worker)
+    assert begun.wait(10)
+    gate.set()
+    assert claim.told.wait(10)
+    assert pool.stats()["lent"] == 0
+
+
+def test_where_the_system_has_no_more_threads(pool, monkeypatch):
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    keeper, other = Claim(nothing, keeps=True), Claim(nothing)
+    monkeypatch.setattr(Worker, "start", refuse)
+    with pytest.raises(RuntimeError, match="new thread"):
+        pool.post(other)
+    assert pool.stats() == {"lent": 0, "idle": 0, "waiting": 0}
+    monkeypatch.undo()
+    pool.post(keeper)
+    assert keeper.told.wait(10)
+    monkeypatch.setattr(Worker, "start", refuse)
+    pool.post(other)  # there will be one
+    assert pool.stats()["waiting"] == 1
+    pool.release(keeper.worker)
+    assert other.told.wait(10)
+
+
+# ------------------------------------------------------------- in an application
+
+
+async def lent_while_sending(app: Flask, path: str) -> list[int]:
+    """Ask for a page, and note at each message how many workers are lent."""
+    scope, _ = build_request(path)
+    lent = []
+
+    async def receive():
+        await asyncio.Event().wait()
+
+    async def send(message):
+        lent.append(app.workers.stats()["lent"])
+
+    await app(scope, receive, send)
+    assert app.workers.stats()["lent"] == 0
+    return lent
+
+
+async def test_a_worker_is_free_as_soon_as_no_plain_code_is_left():
+    app = Flask(__name__)
+
+    @app.before_request
+    def before():
+        pass
+
+    @app.after_request
+    async def after(response):
+        return response
+
+    app.route("/plain", endpoint="plain")(lambda: "x")
+    app.route("/stream", endpoint="stream")(lambda: iter(["a", "b"]))
+    assert await lent_while_sending(app, "/plain") == [1, 1]  # it is back on the loop
+    app.after_request_funcs.clear()
+    assert await lent_while_sending(app, "/plain") == [0, 0]
+    assert (await lent_while_sending(app, "/stream"))[0] == 1
+    app.teardown_request(lambda exc: None)
+    assert await lent_while_sending(app, "/plain") == [1, 1]
+    app.workers.close()
+
+
+async def test_a_worker_stays_for_what_a_task_of_the_request_has_for_it(monkeypatch):
+    app = Flask(__name__)
+    begun, handed, threads = asyncio.Event(), threading.Event(), []
+    loop, tasks = asyncio.get_running_loop(), []
+    submit = Desk.submit
+
+    def noted(desk, job):
+        submit(desk, job)
+        if begun.is_set():
+            handed.set()
+
+    monkeypatch.setattr(Desk, "submit", noted)
+
+    @app.context_processor
+    def processor():
+        threads.append(threading.get_ident())
+        return {}
+
+    async def render():
+        await begun.wait()
+        return await render_template_string_async("text")
+
+    @app.before_request
+    async def start():
+        tasks.append(asyncio.ensure_future(render()))
+
+    @app.route("/")
+    def view():
+        threads.append(threading.get_ident())
+        loop.call_soon_threadsafe(begun.set)
+        assert handed.wait(10)
+        return "x"
+
+    assert await lent_while_sending(app, "/") == [1, 1]
+    assert await tasks[0] == "text"
+    assert threads == [threads[0]] * 2
+    app.workers.close()
+
+
+async def test_the_handler_for_503_answers_who_was_still_in_line():
+    app = Flask(__name__)
+    app.worker_threads = 1
+    app.view_timeout = 0.05
+    begun, gate = threading.Event(), threading.Event()
+    called = []
+
+    @app.errorhandler(ServiceUnavailable)
+    async def busy(exc):
+        return "come again", 503
+
+    @app.route("/slow", view_timeout=None)
+    def slow():
+        begun.set()
+        gate.wait(30)
+        return "slow"
+
+    @app.route("/quick")
+    def quick():
+        called.append(1)
+        return "quick"
+
+    async def ask(path):
+        scope, _ = build_request(path)
+        sent = []
+
+        async def receive():
+            await asyncio.Event().wait()
+
+        async def send(message):
+            sent.append(message)
+
+        await app(scope, receive, send)
+        return sent[0]["status"], sent[1]["body"]
+
+    first = asyncio.ensure_future(ask("/slow"))
+    assert await anyio.to_thread.run_sync(begun.wait, 10)
+    assert await ask("/quick") == (503, b"come again")
+    assert app.workers.stats() == {"lent": 1, "idle": 0, "waiting": 0}
+    gate.set()
+    assert await first == (200, b"slow")
+    assert called == []
+    assert await ask("/quick") == (200, b"quick")
+    app.workers.close()
