@@ -129,8 +129,11 @@ class KindTable(dict[Callable[..., Any], Kind]):
 class _Move:
     """What a request's coroutine awaits to be carried on elsewhere."""
 
+    def __init__(self) -> None:
+        self._only = (self,)
+
     def __await__(self) -> Any:
-        return iter((self,))  # in C: no generator to make and to resume
+        return iter(self._only)  # in C: no generator to make and to resume
 
 
 TO_THREAD = _Move()

@@ -16,7 +16,7 @@ import os
 import sys
 import threading
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import anyio
 import anyio.lowlevel
@@ -113,9 +113,12 @@ class TrioSignal:
 class AsyncioHandle:
     """A handle on an asyncio loop."""
 
+    __slots__ = ("loop",)
+    #: those that run; loops keep weak references only
+    _tasks: ClassVar[set[asyncio.Task[Any]]] = set()
+
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._tasks: set[asyncio.Task[Any]] = set()  # the loop keeps weak ones only
 
     def is_here(self) -> bool:
         """Say whether it is the loop of this very thread."""
