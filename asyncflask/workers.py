@@ -297,7 +297,8 @@ class WorkerPool:
     def __init__(self, limit: Callable[[], int], name: str) -> None:
         self._limit = limit
         self._name = name
-        self._lock = threading.Lock()
+        # Which a request that is garbage may want in the middle of anything.
+        self._lock = threading.RLock()
         self._reset()
 
     def _reset(self) -> None:
