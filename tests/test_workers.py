@@ -50,6 +50,14 @@ def nothing() -> None:
     pass
 
 
+def keep_one(pool: WorkerPool) -> Claim:
+    """Have a claim that keeps its worker."""
+    keeper = Claim(nothing, keeps=True)
+    pool.post(keeper)
+    assert keeper.told.wait(10)
+    return keeper
+
+
 def test_a_worker_goes_on_with_what_waits_in_the_order_of_arrival(pool, limit):
     limit[0] = 1
     begun, gate, done = threading.Event(), threading.Event(), []
@@ -95,9 +103,7 @@ def test_a_worker_is_free_before_anybody_is_told(pool):
 
 def test_a_kept_worker_takes_no_other_claim_until_it_is_released(pool, limit):
     limit[0] = 1
-    keeper, other = Claim(nothing, keeps=True), Claim(nothing)
-    pool.post(keeper)
-    assert keeper.told.wait(10)
+    keeper, other = keep_one(pool), Claim(nothing)
     pool.post(other)
     assert pool.stats() == {"lent": 1, "idle": 0, "waiting": 1}
     pool.release(keeper.worker)
@@ -107,9 +113,7 @@ def test_a_kept_worker_takes_no_other_claim_until_it_is_released(pool, limit):
 
 def test_a_worker_released_for_good_is_replaced(pool, limit):
     limit[0] = 1
-    keeper, other = Claim(nothing, keeps=True), Claim(nothing)
-    pool.post(keeper)
-    assert keeper.told.wait(10)
+    keeper, other = keep_one(pool), Claim(nothing)
     pool.post(other)
     pool.release(keeper.worker, for_good=True)
     assert other.told.wait(10)
@@ -119,9 +123,7 @@ def test_a_worker_released_for_good_is_replaced(pool, limit):
 
 def test_a_claim_is_taken_back_unless_it_was_taken(pool, limit):
     limit[0] = 1
-    keeper, other = Claim(nothing, keeps=True), Claim(nothing)
-    pool.post(keeper)
-    assert keeper.told.wait(10)
+    keeper, other = keep_one(pool), Claim(nothing)
     assert not pool.withdraw(keeper)
     pool.post(other)
     assert pool.withdraw(other)
@@ -154,14 +156,13 @@ def test_where_the_system_has_no_more_threads(pool, monkeypatch):
     def refuse(self):
         raise RuntimeError("can't start new thread")
 
-    keeper, other = Claim(nothing, keeps=True), Claim(nothing)
+    other = Claim(nothing)
     monkeypatch.setattr(Worker, "start", refuse)
     with pytest.raises(RuntimeError, match="new thread"):
         pool.post(other)
     assert pool.stats() == {"lent": 0, "idle": 0, "waiting": 0}
     monkeypatch.undo()
-    pool.post(keeper)
-    assert keeper.told.wait(10)
+    keeper = keep_one(pool)
     monkeypatch.setattr(Worker, "start", refuse)
     pool.post(other)  # there will be one
     assert pool.stats()["waiting"] == 1
