@@ -92,8 +92,8 @@ def test_H6_which_of_two_hosts_is_meant_nobody_can_tell(app):
         got = asked(app, "asgi", *hosts, path="/host")
         assert got.status_code == 400
         assert "several Host fields" in got.text
-    for hosts in ("c",), ("d",):
-        assert asked(app, "asgi", *hosts).status_code == 200
+    for host in "c", "d":
+        assert asked(app, "asgi", host).status_code == 200
     for hosts in ("c", "d"), ("c", "c"), ("", "c"):  # each of them is known by now
         assert asked(app, "asgi", *hosts).status_code == 400
     app.trusted_hosts = ["a"]
