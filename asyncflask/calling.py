@@ -51,7 +51,7 @@ from .loops import (
 )
 from .pipeline import opening, teardown
 from .sessions import open_session
-from .workers import Call, Desk, Errand, Job, Worker, adopt
+from .workers import Call, Desk, Errand, Worker, adopt
 
 #: where a scope brings along the desk of the thread that plain code is to run in
 DESK = "asyncflask.desk"
@@ -233,8 +233,8 @@ class Visit:
 class FirstVisit(Visit):
     """The stay that a request takes a worker for.
 
-    Few requests have plain code left when they have been led to their response. The
-    others give the worker back right there, and it goes on with the next request.
+    Where all code was plain, little of it is left once the response is there. Then the
+    worker is given back right here, and goes on with the next request.
     """
 
     __slots__ = ("_ctx",)
@@ -253,13 +253,12 @@ class FirstVisit(Visit):
         if self.yielded is not _DONE or self.error is not None:
             return True
 
-        is_needed = not ctx._leave_worker()
-        ctx.is_laden = was_laden or is_needed
-        return is_needed
+        return not ctx._leave_worker(was_laden)
 
     def tell(self) -> None:
         """Say that it is over."""
-        self.signal.set()
+        if not self.signal.set():  # its loop has gone, and nobody will end it
+            self._ctx.dismiss()
 
     def withdraw(self) -> bool:
         """Call it off; False if a worker has begun."""
@@ -304,6 +303,7 @@ class _Lent:
 
     def __enter__(self) -> None:
         ctx = self._ctx
+        ctx._is_shared = True
         self._outer = ctx.side, ctx.context, ctx.desk, ctx._cancel_awaited
         ctx.side, ctx.context, ctx.desk = LOOP, self._context, self.desk
 
@@ -342,6 +342,8 @@ class Calling(RequestContext):
     _loop: LoopHandle | None = None
     #: the tasks of this request that wait for one of them to get a worker
     _queue: list[Signal] | None = None
+    #: True once anybody but the request itself may want its worker
+    _is_shared = False
     #: ends the async code that the worker waits for
     _cancel_awaited: Callable[[], object] = bool
     #: True while the loop stands still and waits for the worker
@@ -368,6 +370,7 @@ class Calling(RequestContext):
         except TypeError:  # an unhashable callable
             kind = kind_of(function)
         if kind is COROUTINE and self.side is LOOP:
+            self._is_shared = True  # it may leave tasks behind
             # Without a dict to be made where there is nothing to put into it.
             rv = function(*args, **kwargs) if kwargs else function(*args)
             return rv  # type: ignore[no-any-return]
@@ -501,7 +504,11 @@ class Calling(RequestContext):
         """Have the next free worker take a step, and be the request's from then on."""
         visit = FirstVisit(self, step)
         self._queue = []
-        self.app.workers.post(visit)
+        try:
+            self.app.workers.post(visit)
+        except BaseException:
+            self._leave_queue()
+            raise
         return visit
 
     async def arrive(self, visit: Visit, wanted: bool = True) -> None:
@@ -514,13 +521,13 @@ class Calling(RequestContext):
             if not wanted:
                 self._cancel_awaited()
             await visit.signal.wait()
+        except GeneratorExit:  # first: there may be no loop to ask for its exception
+            visit.withdraw()
+            raise
         except anyio.get_cancelled_exc_class():
             if not visit.withdraw():
                 self._cancel_awaited()
                 await wait_on(visit.signal)
-            raise
-        except GeneratorExit:
-            visit.withdraw()
             raise
         finally:
             self.side, self._cancel_awaited = LOOP, visit.outer
@@ -532,25 +539,28 @@ class Calling(RequestContext):
         """
         signal = new_signal()
         call = Call(function, signal.set)
+        self._is_shared = True
         while not self._submit(call):
             await self.engage()
         await wait_through(signal)
         return call.result()
 
-    def _submit(self, job: Job) -> bool:
+    def _submit(self, call: Call) -> bool:
         """Hand a job to the request's worker; False if it has none."""
         with _leaving:
-            if self.desk is not None:
-                self.desk.submit(job)
-            return self.desk is not None
+            desk = call.desk = self.desk
+            if desk is not None:
+                desk.calls.add(call)
+                desk.submit(call)
+            return desk is not None
 
     async def engage(self) -> Desk:
         """Take a worker for the rest of the request."""
+        queue = self._queue  # before the desk, which a worker sets first
         desk = self._known_desk()
         if desk is not None:
             return desk
 
-        queue = self._queue
         if queue is not None:  # another task of the request is in line already
             signal = new_signal()
             queue.append(signal)
@@ -578,13 +588,14 @@ class Calling(RequestContext):
         for signal in queue or ():
             signal.set()
 
-    def _leave_worker(self) -> bool:
-        """Give up the worker before the end, if nothing is left for it to do."""
+    def _leave_worker(self, was_laden: bool) -> bool:
+        """Give up the worker before the end, if nobody can want it any more."""
         response = self.response
         if (
             response is None
             or type(response.body) is not bytes
             or self.bodies
+            or self._is_shared
             or self.app.teardown_request_funcs
         ):
             return False
@@ -593,7 +604,9 @@ class Calling(RequestContext):
             if self.desk is None or not self.desk.is_clear:
                 return False
 
-            self._worker = self.desk = None
+            # The desk last: without one, the loop may employ another at once.
+            self._worker, self.is_laden = None, was_laden
+            self.desk = None
         return True
 
     async def _queue_up(self) -> Worker:
@@ -614,11 +627,12 @@ class Calling(RequestContext):
 
         self._loop = self._loop or this_loop()
         outer = self._outer[0] if self._outer else None
-        if self.desk is None:
-            self.desk = self.scope.get(DESK)
-        if self.desk is None and isinstance(outer, Calling):
-            self.desk = outer.desk if outer.app is self.app else None
-        return self.desk
+        desk = self.desk or self.scope.get(DESK)
+        if desk is None and isinstance(outer, Calling) and outer.app is self.app:
+            outer._is_shared, desk = True, outer.desk
+        if desk is not None:  # a worker may be setting it right now
+            self.desk = desk
+        return desk
 
     def dismiss(self) -> None:
         """End the request: its worker is given back and no other is taken."""
@@ -691,7 +705,7 @@ class Calling(RequestContext):
         if not (self.desk or self._known_desk()) or not self._submit(call):
             worker, to_keep = self.app.workers.acquire_now()
             worker.desk.submit(call)
-            if to_keep and self._queue is None:
+            if to_keep and self._queue is None and self.desk is None:
                 self._employ(worker)
                 worker = None
         done.wait()

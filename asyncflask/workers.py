@@ -45,6 +45,8 @@ class Desk:
         self.thread_id = thread_id
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._refusal: Exception | None = None
+        #: the calls for tasks that are not done; they may outlive the request
+        self.calls: set[Call] = set()
 
     def submit(self, job: Job | None) -> None:
         """Hand over a job; None only makes the thread look up."""
@@ -164,6 +166,8 @@ class Call:
         self._context = contextvars.copy_context()
         self._function = function
         self._done = done
+        #: the desk that it is handed to, if that is to know
+        self.desk: Desk | None = None
         self.outcome: Outcome = Outcome()
 
     def __call__(self) -> None:
@@ -172,6 +176,8 @@ class Call:
         except BaseException as exc:
             self.outcome.error = exc
         finally:
+            if self.desk is not None:
+                self.desk.calls.discard(self)
             self._done()
 
     def refuse(self, error: Exception) -> None:
@@ -224,7 +230,7 @@ class Worker(threading.Thread):
         self.desk.work(lambda: self._is_done)
 
     def stop(self) -> None:
-        """Let the thread end when its jobs are done."""
+        """Let the thread end when its present job is done."""
         self._is_done = True
         self.desk.submit(None)
 
@@ -342,11 +348,12 @@ class WorkerPool:
 
         If there is nothing it is idle.
         """
+        limit = self._limit()  # here: garbage may withdraw a claim while it is called
         with self._lock:
             self._lent.discard(worker)
             if self._roused is worker:
                 self._roused = None
-            if not self._claims or len(self._lent) >= self._limit():
+            if not self._claims or len(self._lent) >= limit:
                 self._retire(worker)
                 return None
 
@@ -398,6 +405,10 @@ class WorkerPool:
 
         :param for_good: let it go instead; another may take its place.
         """
+        if not for_good and worker.desk.calls:
+            self._send(worker)  # lent until it is through with those
+            return
+
         with self._lock:
             self._lent.discard(worker)
             if not for_good:

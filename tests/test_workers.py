@@ -7,10 +7,12 @@ import threading
 from functools import partial
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
 from asyncflask import Flask, render_template_string_async
+from asyncflask.calling import TO_LOOP, Calling, FirstVisit
 from asyncflask.exceptions import ServiceUnavailable
 from asyncflask.testing import build_request
 from asyncflask.workers import Desk, Worker, WorkerPool
@@ -189,6 +191,23 @@ async def lent_while_sending(app: Flask, path: str) -> list[int]:
     return lent
 
 
+async def ask(app: Flask, path: str, on_start=None) -> tuple[int, bytes]:
+    """Ask for a page; a function may be awaited when the response begins."""
+    scope, _ = build_request(path)
+    sent = []
+
+    async def receive():
+        await asyncio.Event().wait()
+
+    async def send(message):
+        sent.append(message)
+        if on_start is not None and len(sent) == 1:
+            await on_start()
+
+    await app(scope, receive, send)
+    return sent[0]["status"], sent[1]["body"]
+
+
 async def test_a_worker_is_free_as_soon_as_no_plain_code_is_left():
     app = Flask(__name__)
 
@@ -205,6 +224,13 @@ async def test_a_worker_is_free_as_soon_as_no_plain_code_is_left():
     assert await lent_while_sending(app, "/plain") == [1, 1]  # it is back on the loop
     app.after_request_funcs.clear()
     assert await lent_while_sending(app, "/plain") == [0, 0]
+
+    @app.before_request
+    async def before_on_the_loop():
+        pass
+
+    assert await lent_while_sending(app, "/plain") == [1, 1]  # there may be tasks
+    app.before_request_funcs.pop()
     assert (await lent_while_sending(app, "/stream"))[0] == 1
     app.teardown_request(lambda exc: None)
     assert await lent_while_sending(app, "/plain") == [1, 1]
@@ -272,25 +298,168 @@ async def test_the_handler_for_503_answers_who_was_still_in_line():
         called.append(1)
         return "quick"
 
-    async def ask(path):
-        scope, _ = build_request(path)
-        sent = []
-
-        async def receive():
-            await asyncio.Event().wait()
-
-        async def send(message):
-            sent.append(message)
-
-        await app(scope, receive, send)
-        return sent[0]["status"], sent[1]["body"]
-
-    first = asyncio.ensure_future(ask("/slow"))
+    first = asyncio.ensure_future(ask(app, "/slow"))
     assert await anyio.to_thread.run_sync(begun.wait, 10)
-    assert await ask("/quick") == (503, b"come again")
+    assert await ask(app, "/quick") == (503, b"come again")
     assert app.workers.stats() == {"lent": 1, "idle": 0, "waiting": 0}
     gate.set()
     assert await first == (200, b"slow")
     assert called == []
-    assert await ask("/quick") == (200, b"quick")
+    assert await ask(app, "/quick") == (200, b"quick")
     app.workers.close()
+
+
+@pytest.mark.parametrize("where", ["in the request", "in a context of its own"])
+async def test_tasks_of_a_request_find_its_thread_while_it_is_sent(where):
+    app = Flask(__name__)
+    app.worker_threads = 2
+    begun, gate, sending = threading.Event(), threading.Event(), asyncio.Event()
+    threads, tasks = [], []
+
+    @app.context_processor
+    def processor():
+        threads.append(threading.get_ident())
+        return {}
+
+    async def render():
+        if where == "in the request":
+            await sending.wait()
+            return await render_template_string_async("x")
+
+        async with app.test_request_context("/"):
+            await sending.wait()
+            return await render_template_string_async("x")
+
+    @app.before_request
+    async def start():
+        if not tasks:
+            tasks.append(asyncio.ensure_future(render()))
+
+    @app.route("/")
+    def view():
+        threads.append(threading.get_ident())
+        return "x"
+
+    @app.route("/slow")
+    def slow():
+        begun.set()
+        gate.wait(30)
+        return "slow"
+
+    async def on_start():
+        slow = asyncio.ensure_future(ask(app, "/slow"))
+        assert await anyio.to_thread.run_sync(begun.wait, 10)
+        sending.set()
+        assert await tasks[0] == "x"
+        gate.set()
+        await slow
+
+    assert await ask(app, "/", on_start) == (200, b"x")
+    assert threads == [threads[0]] * 2
+    assert app.workers.stats()["lent"] == 0
+    app.workers.close()
+
+
+async def test_plain_code_that_outlives_its_request_holds_up_nobody():
+    app = Flask(__name__)
+    begun, gate, tasks = threading.Event(), threading.Event(), []
+
+    @app.context_processor
+    def processor():
+        begun.set()
+        gate.wait(30)
+        return {}
+
+    @app.route("/task")
+    async def task():
+        tasks.append(asyncio.ensure_future(render_template_string_async("x")))
+        assert await anyio.to_thread.run_sync(begun.wait, 10)
+        return "x"
+
+    app.route("/", endpoint="plain")(lambda: "plain")
+    await ask(app, "/task")
+    with anyio.fail_after(20):
+        answers = await asyncio.gather(*(ask(app, "/") for _ in range(10)))
+    assert answers == [(200, b"plain")] * 10
+    assert app.workers.stats()["lent"] == 1
+    gate.set()
+    assert await tasks[0] == "x"
+    await until_nothing_is_lent(app)
+    app.workers.close()
+
+
+async def until_nothing_is_lent(app: Flask) -> None:
+    with anyio.fail_after(20):
+        while (stats := app.workers.stats())["lent"] or not stats["idle"]:
+            await anyio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize("register", ["errorhandler", "teardown_request"])
+async def test_a_request_that_gets_no_thread_fails_at_once(monkeypatch, register):
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    app = Flask(__name__)
+    app.route("/", endpoint="plain")(lambda: "plain")
+    if register == "errorhandler":
+        app.errorhandler(500)(lambda exc: ("failed", 500))
+    else:
+        app.teardown_request(lambda exc: None)
+    monkeypatch.setattr(Worker, "start", refuse)
+    with anyio.fail_after(20), pytest.raises(RuntimeError, match="new thread"):
+        await ask(app, "/")
+    monkeypatch.undo()
+    assert await ask(app, "/") == (200, b"plain")
+    app.workers.close()
+
+
+async def test_a_worker_whose_request_has_lost_its_loop_comes_back():
+    class Unheard:
+        def set(self):
+            return False
+
+        async def wait(self):
+            raise AssertionError("nobody waits")
+
+    app = Flask(__name__)
+    visit = FirstVisit(Calling(app, build_request("/")[0]), lambda: TO_LOOP)
+    visit.signal = Unheard()
+    app.workers.post(visit)
+    await until_nothing_is_lent(app)
+    app.workers.close()
+
+
+def test_a_request_thrown_away_in_line_is_not_begun():
+    app = Flask(__name__)
+    app.worker_threads = 1
+    begun, gate, called = threading.Event(), threading.Event(), []
+
+    @app.route("/slow")
+    def slow():
+        begun.set()
+        gate.wait(30)
+        return "slow"
+
+    @app.route("/quick")
+    def quick():
+        called.append(1)
+        return "quick"
+
+    loop = asyncio.new_event_loop()
+    first, second = loop.create_task(ask(app, "/slow")), ask(app, "/quick")
+
+    async def go():
+        assert await anyio.to_thread.run_sync(begun.wait, 10)
+        second.send(None)
+        assert app.workers.stats() == {"lent": 1, "idle": 0, "waiting": 1}
+
+    loop.run_until_complete(go())
+    second.close()
+    assert app.workers.stats() == {"lent": 1, "idle": 0, "waiting": 0}
+    gate.set()
+    assert loop.run_until_complete(first) == (200, b"slow")
+    assert called == []
+    assert app.workers.stats() == {"lent": 0, "idle": 1, "waiting": 0}
+    app.workers.close()
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
