@@ -118,7 +118,7 @@ class AsyncioHandle:
     _tasks: ClassVar[set[asyncio.Task[Any]]] = set()
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
+        self.loop: asyncio.AbstractEventLoop = loop
 
     def is_here(self) -> bool:
         """Say whether it is the loop of this very thread."""
