@@ -276,16 +276,12 @@ async def test_a_worker_stays_for_what_a_task_of_the_request_has_for_it(monkeypa
     app.workers.close()
 
 
-async def test_the_handler_for_503_answers_who_was_still_in_line():
+def app_of_one_thread() -> tuple[Flask, threading.Event, threading.Event, list[int]]:
+    """An application whose one thread a slow view may block; and what tells that it
+    does, what lets it go on, and how often the quick view was called."""
     app = Flask(__name__)
     app.worker_threads = 1
-    app.view_timeout = 0.05
-    begun, gate = threading.Event(), threading.Event()
-    called = []
-
-    @app.errorhandler(ServiceUnavailable)
-    async def busy(exc):
-        return "come again", 503
+    begun, gate, called = threading.Event(), threading.Event(), []
 
     @app.route("/slow", view_timeout=None)
     def slow():
@@ -297,6 +293,17 @@ async def test_the_handler_for_503_answers_who_was_still_in_line():
     def quick():
         called.append(1)
         return "quick"
+
+    return app, begun, gate, called
+
+
+async def test_the_handler_for_503_answers_who_was_still_in_line():
+    app, begun, gate, called = app_of_one_thread()
+    app.view_timeout = 0.05
+
+    @app.errorhandler(ServiceUnavailable)
+    async def busy(exc):
+        return "come again", 503
 
     first = asyncio.ensure_future(ask(app, "/slow"))
     assert await anyio.to_thread.run_sync(begun.wait, 10)
@@ -430,21 +437,7 @@ async def test_a_worker_whose_request_has_lost_its_loop_comes_back():
 
 
 def test_a_request_thrown_away_in_line_is_not_begun():
-    app = Flask(__name__)
-    app.worker_threads = 1
-    begun, gate, called = threading.Event(), threading.Event(), []
-
-    @app.route("/slow")
-    def slow():
-        begun.set()
-        gate.wait(30)
-        return "slow"
-
-    @app.route("/quick")
-    def quick():
-        called.append(1)
-        return "quick"
-
+    app, begun, gate, called = app_of_one_thread()
     loop = asyncio.new_event_loop()
     first, second = loop.create_task(ask(app, "/slow")), ask(app, "/quick")
 
