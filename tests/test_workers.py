@@ -154,10 +154,12 @@ def test_who_cannot_wait_gets_a_worker_over_the_limit(pool, limit):
     assert pool.stats()["lent"] == 0
 
 
-def test_where_the_system_has_no_more_threads(pool, monkeypatch):
-    def refuse(self):
-        raise RuntimeError("can't start new thread")
+def refuse(worker: Worker) -> None:
+    """Be what starting a thread is where there are too many."""
+    raise RuntimeError("can't start new thread")
 
+
+def test_where_the_system_has_no_more_threads(pool, monkeypatch):
     other = Claim(nothing)
     monkeypatch.setattr(Worker, "start", refuse)
     with pytest.raises(RuntimeError, match="new thread"):
@@ -175,24 +177,8 @@ def test_where_the_system_has_no_more_threads(pool, monkeypatch):
 # ------------------------------------------------------------- in an application
 
 
-async def lent_while_sending(app: Flask, path: str) -> list[int]:
-    """Ask for a page, and note at each message how many workers are lent."""
-    scope, _ = build_request(path)
-    lent = []
-
-    async def receive():
-        await asyncio.Event().wait()
-
-    async def send(message):
-        lent.append(app.workers.stats()["lent"])
-
-    await app(scope, receive, send)
-    assert app.workers.stats()["lent"] == 0
-    return lent
-
-
-async def ask(app: Flask, path: str, on_start=None) -> tuple[int, bytes]:
-    """Ask for a page; a function may be awaited when the response begins."""
+async def ask(app: Flask, path: str, on_message=None) -> tuple[int, bytes]:
+    """Ask for a page; a function may be awaited at each message of the response."""
     scope, _ = build_request(path)
     sent = []
 
@@ -201,11 +187,23 @@ async def ask(app: Flask, path: str, on_start=None) -> tuple[int, bytes]:
 
     async def send(message):
         sent.append(message)
-        if on_start is not None and len(sent) == 1:
-            await on_start()
+        if on_message is not None:
+            await on_message()
 
     await app(scope, receive, send)
     return sent[0]["status"], sent[1]["body"]
+
+
+async def lent_while_sending(app: Flask, path: str) -> list[int]:
+    """Ask for a page, and note at each message how many workers are lent."""
+    lent = []
+
+    async def note():
+        lent.append(app.workers.stats()["lent"])
+
+    await ask(app, path, note)
+    assert app.workers.stats()["lent"] == 0
+    return lent
 
 
 async def test_a_worker_is_free_as_soon_as_no_plain_code_is_left():
@@ -353,7 +351,9 @@ async def test_tasks_of_a_request_find_its_thread_while_it_is_sent(where):
         gate.wait(30)
         return "slow"
 
-    async def on_start():
+    async def meanwhile():
+        if sending.is_set():
+            return
         slow = asyncio.ensure_future(ask(app, "/slow"))
         assert await anyio.to_thread.run_sync(begun.wait, 10)
         sending.set()
@@ -361,7 +361,7 @@ async def test_tasks_of_a_request_find_its_thread_while_it_is_sent(where):
         gate.set()
         await slow
 
-    assert await ask(app, "/", on_start) == (200, b"x")
+    assert await ask(app, "/", meanwhile) == (200, b"x")
     assert threads == [threads[0]] * 2
     assert app.workers.stats()["lent"] == 0
     app.workers.close()
@@ -403,9 +403,6 @@ async def until_nothing_is_lent(app: Flask) -> None:
 
 @pytest.mark.parametrize("register", ["errorhandler", "teardown_request"])
 async def test_a_request_that_gets_no_thread_fails_at_once(monkeypatch, register):
-    def refuse(self):
-        raise RuntimeError("can't start new thread")
-
     app = Flask(__name__)
     app.route("/", endpoint="plain")(lambda: "plain")
     if register == "errorhandler":
