@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 _current: ContextVar[RequestContext | None] = ContextVar(
     "asyncflask.request", default=None
 )
+#: make a context the current one, for as long as the :class:`contextvars.Context`
+#: lasts; :meth:`RequestContext.push` is for others
+make_current = _current.set
 
 _MISSING: Any = object()
 

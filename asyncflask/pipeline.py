@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import starlette.exceptions
 
-from .context import _current, current_context
+from .context import _current, current_context, make_current
 from .environ import ENVIRON
 from .exceptions import HTTPException, MethodNotAllowed, RequestRedirect
 from .forms import Body, Limits, new_body, too_large
@@ -89,8 +89,10 @@ async def respond(ctx: Calling, failure: Exception | None = None) -> None:
         if app.before_request_funcs or stages.preprocesses:
             rv = await stages.preprocess_request(ctx)
         if rv is None:
-            rv = await stages.dispatch_request(ctx)
-        response = stages.make_response(app, rv)
+            dispatch_request = stages.dispatch_request
+            rv = await dispatch_request(ctx)
+        make_response = stages.make_response
+        response = make_response(app, rv)
         if not isinstance(response, Response):
             response = await response
     except Exception as exc:
@@ -190,7 +192,7 @@ async def _overridden_process_response(ctx: Calling, response: Response) -> Resp
 def begin(ctx: Calling) -> None:
     """Make a request the current one, and find its rule, or keep the error that says
     there is none, or that the request is not for us."""
-    _current.set(ctx)
+    make_current(ctx)
     app, scope = ctx.app, ctx.scope
     method = scope["method"]
     path = application_path(scope) if scope.get("root_path") else scope["path"]
@@ -202,7 +204,8 @@ def begin(ctx: Calling) -> None:
             ctx.may_have_body = (
                 method not in BODILESS or scope.get("http_version", "1.1") >= "2"
             )
-        found = app.url_map.find(path, method) or ctx.url_adapter.match_rule()
+        find = app.url_map.find
+        found = find(path, method) or ctx.url_adapter.match_rule()
     except HTTPException as exc:
         ctx.routing_exception = without_traceback(exc)
         return

@@ -296,11 +296,11 @@ class Tree:
 
         What this finds is what :meth:`match` would find, only sooner.
         """
-        values: list[Any] = []
         node = self.literal.get(path)
         if node is not None:
-            leaf = node.leaf
+            leaf, values = node.leaf, None
         else:
+            values = []
             folder, slash, name = path.rpartition("/")
             known = self.literal.get(folder) if slash else None
             if known is None:

@@ -75,11 +75,13 @@ def look_over(scope: Scope, trusted: Collection[str] | None) -> dict[bytes, byte
     :raises BadRequest: as :func:`check_host` does.
     """
     host: bytes | None = None
-    about_body: dict[bytes, bytes] = {}
+    about_body: dict[bytes, bytes] | None = None
     for name, value in scope["headers"]:
         if name in _NOTED:
             if name == b"host":
                 host = value if host is None else _SEVERAL_HOSTS
+            elif about_body is None:
+                about_body = {name: value}
             else:
                 about_body.setdefault(name, value)
     if trusted is not None or host not in _well_formed:

@@ -387,7 +387,11 @@ class Response:
     default_mimetype: ClassVar[str] = "text/html"
     #: the status when none is given
     default_status: ClassVar[int] = 200
-    _default_type: ClassVar[tuple[bytes, bytes]] = _type_field(default_mimetype)
+    #: the field of that type, and that status
+    _defaults: ClassVar[tuple[tuple[bytes, bytes], int]] = (
+        _type_field(default_mimetype),
+        default_status,
+    )
 
     def __init__(
         self,
@@ -397,11 +401,12 @@ class Response:
         mimetype: str | None = None,
         content_type: str | None = None,
     ) -> None:
+        self.status_code: int
+        field, self.status_code = self._defaults
         #: the header fields as ASGI sends them; ``headers`` is the way to them
         self.raw_headers: list[tuple[bytes, bytes]] = [
-            self._default_type if mimetype is None else _type_field(mimetype)
+            field if mimetype is None else _type_field(mimetype)
         ]
-        self.status_code: int = self.default_status
         if type(response) is str:
             self.body: Any = response.encode()
         else:
@@ -415,7 +420,7 @@ class Response:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._default_type = _type_field(cls.default_mimetype)
+        cls._defaults = _type_field(cls.default_mimetype), cls.default_status
 
     def _add_headers(
         self, fields: Mapping[str, Any] | Iterable[tuple[str, Any]], keep_type: bool
