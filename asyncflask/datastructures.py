@@ -225,7 +225,7 @@ def header_fields(
     return [
         header_field(name, item)
         for name, value in (fields.items() if isinstance(fields, Mapping) else fields)
-        for item in (value if isinstance(value, list | tuple) else (value,))
+        for item in (value if isinstance(value, (list, tuple)) else (value,))
     ]
 
 
@@ -587,7 +587,7 @@ class FileStorage:
         :param buffer_size: bytes copied at a time.
         :raises OSError: when the path cannot be written.
         """
-        if isinstance(dst, str | PathLike):
+        if isinstance(dst, (str, PathLike)):
             with open(fspath(dst), "wb") as file:
                 shutil.copyfileobj(self.stream, file, buffer_size)
         else:

@@ -15,7 +15,7 @@ def http_date(moment: date | float | str) -> str:
     if isinstance(moment, str):
         return moment
 
-    if isinstance(moment, int | float):
+    if isinstance(moment, (int, float)):
         return formatdate(moment, usegmt=True)
 
     if not isinstance(moment, datetime):

@@ -63,7 +63,6 @@ class HTTPException(Exception):
         code: int | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(description)
         if code is not None:
             self.code = code
         if description is None:

@@ -27,7 +27,7 @@ def default(value: Any) -> Any:
     if isinstance(value, date):
         return http_date(value)
 
-    if isinstance(value, Decimal | uuid.UUID):
+    if isinstance(value, (Decimal, uuid.UUID)):
         return str(value)
 
     if isinstance(value, Mapping):

@@ -477,7 +477,7 @@ def to_response(app: Flask, rv: Any) -> Any:
     if isinstance(rv, Response):
         return rv
 
-    if isinstance(rv, dict | list):
+    if isinstance(rv, (dict, list)):
         return json_response(cls, rv)
 
     if isinstance(rv, tuple):
@@ -486,7 +486,7 @@ def to_response(app: Flask, rv: Any) -> Any:
     if isinstance(rv, HTTPException):
         return _from_error(app, rv)
 
-    if isinstance(rv, Iterator | AsyncIterator):
+    if isinstance(rv, (Iterator, AsyncIterator)):
         return cls(rv)
 
     adopted = adopt_starlette(rv, cls)
@@ -527,9 +527,9 @@ def _from_tuple(app: Flask, rv: tuple[Any, ...]) -> Response:
             " five items: (body, status, headers, mimetype, content_type)."
         )
     body, *rest = rv
-    if len(rest) == 1 and isinstance(rest[0], dict | list):
+    if len(rest) == 1 and isinstance(rest[0], (dict, list)):
         rest.insert(0, None)
-    if isinstance(body, str | bytes):
+    if isinstance(body, (str, bytes)):
         return app.response_class(body, *rest)
 
     response: Response = to_response(app, body)

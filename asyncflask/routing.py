@@ -656,7 +656,7 @@ class Map:
             (name, item)
             for name, value in given.items()
             if name not in rule.arguments
-            for item in (value if isinstance(value, list | tuple) else [value])
+            for item in (value if isinstance(value, (list, tuple)) else [value])
             if item is not None
         ]
         return domain, f"{path}?{urlencode(query)}" if query else path

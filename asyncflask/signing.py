@@ -68,7 +68,7 @@ def _tag(value: Any) -> Any:
     if hasattr(value, "__html__"):
         return {" m": str(value.__html__())}
 
-    if isinstance(value, str | int | float):
+    if isinstance(value, (str, int, float)):
         return value
 
     try:

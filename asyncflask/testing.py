@@ -135,7 +135,7 @@ def encode_body(data: Any, json: Any = ...) -> tuple[bytes, str]:
     if data is None:
         return b"", ""
 
-    if isinstance(data, str | bytes):
+    if isinstance(data, (str, bytes)):
         return data.encode() if isinstance(data, str) else data, ""
 
     if not isinstance(data, Mapping):
@@ -156,7 +156,7 @@ def encode_body(data: Any, json: Any = ...) -> tuple[bytes, str]:
 
 
 def _is_file(value: Any) -> bool:
-    return isinstance(value, tuple | FileStorage) or hasattr(value, "read")
+    return isinstance(value, (tuple, FileStorage)) or hasattr(value, "read")
 
 
 def _encode_multipart(fields: list[tuple[str, Any]]) -> tuple[bytes, str]:

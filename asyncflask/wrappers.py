@@ -357,13 +357,31 @@ def as_bytes(chunk: Any) -> bytes:
     if type(chunk) is bytes:
         return chunk
 
-    if isinstance(chunk, bytes | bytearray | memoryview):
+    if isinstance(chunk, (bytes, bytearray, memoryview)):
         return bytes(chunk)
 
     raise TypeError(
         f"A response body gave {chunk!r}, a {type(chunk).__name__}; it must give"
         " str or bytes. Convert it first, for example with str()."
     )
+
+
+def _status_code(status: int | str) -> int:
+    """Return the code of a status, which may be a whole line.
+
+    :raises ValueError: when it is none.
+    """
+    code = status.split(None, 1)[0] if isinstance(status, str) and status else status
+    try:
+        number = int(code)
+    except (TypeError, ValueError):
+        number = 0
+    if not 100 <= number <= 999:
+        raise ValueError(
+            f"{status!r} is no status: it starts with a code of three digits"
+            " (RFC 9110, section 15). Write 404 or '404 Not Found'."
+        )
+    return number
 
 
 class Response:
@@ -412,7 +430,7 @@ class Response:
         else:
             self.response = response
         if status is not None:
-            self.status = status
+            self.status_code = _status_code(status)
         if headers:
             self._add_headers(headers, keep_type=mimetype is not None)
         if content_type is not None:
@@ -453,13 +471,13 @@ class Response:
     def response(self, value: Any) -> None:
         if value is None:
             self.body = b""
-        elif isinstance(value, str | bytes | bytearray | memoryview):
+        elif isinstance(value, (str, bytes, bytearray, memoryview)):
             self.body = as_bytes(value)
-        elif isinstance(value, list | tuple) and not isinstance(
-            value, FileBody | AppBody
+        elif isinstance(value, (list, tuple)) and not isinstance(
+            value, (FileBody, AppBody)
         ):
             self.body = b"".join(map(as_bytes, value))
-        elif isinstance(value, Iterable | AsyncIterable | FileBody | AppBody):
+        elif isinstance(value, (Iterable, AsyncIterable, FileBody, AppBody)):
             self.body = value
         else:
             self.body = as_bytes(value)
@@ -481,7 +499,7 @@ class Response:
         :param as_text: decode it as UTF-8.
         :raises RuntimeError: for a body that plain code cannot read.
         """
-        if isinstance(self.body, FileBody | AppBody) or not isinstance(
+        if isinstance(self.body, (FileBody, AppBody)) or not isinstance(
             self.body, bytes | Iterable
         ):
             raise RuntimeError(
@@ -520,17 +538,7 @@ class Response:
 
     @status.setter
     def status(self, value: int | str) -> None:
-        code = value.split(None, 1)[0] if isinstance(value, str) and value else value
-        try:
-            number = int(code)
-        except (TypeError, ValueError):
-            number = 0
-        if not 100 <= number <= 999:
-            raise ValueError(
-                f"{value!r} is no status: it starts with a code of three digits"
-                " (RFC 9110, section 15). Write 404 or '404 Not Found'."
-            )
-        self.status_code = number
+        self.status_code = _status_code(value)
 
     @cached_property
     def headers(self) -> ResponseHeaders:

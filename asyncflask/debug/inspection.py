@@ -63,7 +63,7 @@ def printable(text: str) -> str:
 
 def is_secret(name: Any) -> bool:
     """Say whether a name promises a value that nobody else should see."""
-    return isinstance(name, str | bytes) and bool(_SECRET.search(_text(name)))
+    return isinstance(name, (str, bytes)) and bool(_SECRET.search(_text(name)))
 
 
 def _text(name: str | bytes) -> str:
@@ -324,7 +324,7 @@ def _message(exc: BaseException) -> str:
 
 def _notes(exc: BaseException) -> list[str]:
     notes = getattr(exc, "__notes__", ())
-    if not isinstance(notes, list | tuple):
+    if not isinstance(notes, (list, tuple)):
         notes = [notes]
     shown = []
     for note in notes:
