@@ -114,7 +114,6 @@ class RequestContext:
     #: what the request has failed with, or only the handler for 500 has handled
     exception: BaseException | None = None
     _request: Request | None = None
-    _session: Any = None
     _g: RequestGlobals | None = None
     #: the contexts that were current before each push of this one
     _outer: Any = ()
@@ -141,18 +140,16 @@ class RequestContext:
             request.adopt(self)
         return request
 
-    @property
+    @cached_property
     def session(self) -> Session:
         """The session; opened when it is first touched."""
-        if not self.has_session:
-            self.session = self.open_session()
-        session: Session = self._session
-        return session
+        return self.keep_session(self.open_session())
 
-    @session.setter
-    def session(self, session: Any) -> None:
+    def keep_session(self, session: Any) -> Session:
+        """Have a session from now on: the given one; for None, one that is empty."""
+        self.session = NullSession(new=True) if session is None else session
         self.has_session = True
-        self._session = NullSession(new=True) if session is None else session
+        return self.session
 
     def open_session(self) -> Any:
         """Return the session for :attr:`session`; None if there is to be none."""

@@ -34,5 +34,6 @@ class cached_property(Generic[T]):
         if instance is None:
             return self
 
-        value = instance.__dict__[self._name] = self._function(instance)
+        value = self._function(instance)
+        setattr(instance, self._name, value)
         return value

@@ -277,8 +277,8 @@ async def opening(ctx: Calling) -> None:
         else:
             ctx.routed(endpoint, values)
     if app.stages.opens_sessions:
-        ctx.session = None  # which it stays if opening it fails
-        ctx.session = await ctx.call(app.open_session, (ctx.request,))
+        ctx.keep_session(None)  # which it stays if opening it fails
+        ctx.keep_session(await ctx.call(app.open_session, (ctx.request,)))
 
 
 # --------------------------------------------------------------- hooks and view
@@ -616,6 +616,9 @@ async def process_response(ctx: Calling, response: Response) -> Response:
         rest = save_session(ctx, response)
         if rest is not None:
             await rest
+        if not app.after_request_funcs:
+            return response
+
         saved = _state(ctx.session)
     for function in app.after_request_funcs:
         response = await ctx.call(function, (response,))
@@ -623,6 +626,7 @@ async def process_response(ctx: Calling, response: Response) -> Response:
             raise TypeError(_not_returned(function, response))
         ctx.hold(response.body)  # the next one may replace it
     if ctx.has_session and _state(ctx.session) != saved:
+        response.drop_cookie(app.session_cookie_name)
         rest = save_session(ctx, response)
         if rest is not None:
             await rest

@@ -154,7 +154,7 @@ def signer_for(app: Flask) -> Signer | None:
     if not app.secret_key:
         return None
 
-    return signer((app.secret_key, *reversed(app.secret_key_fallbacks)))
+    return signer(app.secret_key, *reversed(app.secret_key_fallbacks))
 
 
 def open_session(app: Flask, request: Request) -> Session | None:
@@ -196,25 +196,24 @@ def save_session(app: Flask, session: Session, response: Response) -> None:
     ):
         return
 
-    flags: dict[str, Any] = {
-        "path": app.session_cookie_path,
-        "domain": app.session_cookie_domain,
-        "secure": app.session_cookie_secure,
-        "httponly": app.session_cookie_httponly,
-        "samesite": app.session_cookie_samesite,
-    }
     name = app.session_cookie_name
-    response.drop_cookie(name)
+    place = (
+        app.session_cookie_path,
+        app.session_cookie_domain,
+        app.session_cookie_secure,
+        app.session_cookie_httponly,
+        app.session_cookie_samesite,
+    )
     if not session:
         if not session.new:
-            response.delete_cookie(name, **flags)
+            response.delete_cookie(name, *place)
         return
 
     value = _signed(app, session)
     expires = None
     if session.permanent:
         expires = datetime.now(UTC) + app.permanent_session_lifetime
-    response.set_cookie(name, value, expires=expires, **flags)
+    response.set_cookie(name, value, None, expires, *place)
 
 
 def _signed(app: Flask, session: Session) -> str:

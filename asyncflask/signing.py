@@ -145,15 +145,13 @@ class Signer:
 
         :raises TypeError: when it holds what :class:`TaggedJSON` cannot keep.
         """
-        body = TaggedJSON.dumps(value).encode()
+        body = _encode(_tag(value)).encode()
         mark = b""
         if len(body) > _INCOMPRESSIBLE:
             deflated = zlib.compress(body)
             if len(deflated) < len(body) - 1:
                 mark, body = b".", deflated
-        now = int(time.time())
-        stamp = _encoded(now.to_bytes((now.bit_length() + 7) // 8, "big"))
-        signed = b"%b%b.%b" % (mark, _encoded(body), stamp)
+        signed = mark + _encoded(body) + _stamp(int(time.time()))
         return (signed + b"." + self._macs[0].of(signed)).decode("ascii")
 
     def loads(self, text: str, max_age: int) -> Any:
@@ -183,9 +181,15 @@ class Signer:
 
 
 @functools.lru_cache(maxsize=16)
-def signer(keys: tuple[str | bytes, ...]) -> Signer:
+def signer(*keys: str | bytes) -> Signer:
     """Return the signer for some keys, the newest first; made once."""
     return Signer(keys)
+
+
+@functools.lru_cache(maxsize=1)
+def _stamp(now: int) -> bytes:
+    """Return the part that says when something was signed: once for each second."""
+    return b"." + _encoded(now.to_bytes((now.bit_length() + 7) // 8, "big"))
 
 
 def _derived(key: str | bytes) -> bytes:
@@ -220,4 +224,4 @@ def _encoded(octets: bytes) -> bytes:
 
 
 def _decoded(text: bytes) -> bytes:
-    return a2b_base64(text.translate(_FROM_URLS) + b"=" * (-len(text) % 4))
+    return a2b_base64(text.translate(_FROM_URLS) + b"==")  # more does no harm

@@ -333,6 +333,11 @@ def _type_field(mimetype: str) -> tuple[bytes, bytes]:
     return header_field("content-type", _full_type(mimetype))
 
 
+@functools.lru_cache(maxsize=128)
+def _vary_field(names: tuple[str, ...]) -> tuple[bytes, bytes]:
+    return header_field("vary", ", ".join(names))
+
+
 class _LengthFields(dict[int, tuple[bytes, bytes]]):
     """The header fields for lengths; those of short bodies are made once."""
 
@@ -591,7 +596,7 @@ class Response:
         """
         there = [value for name, value in self.raw_headers if name == b"vary"]
         if not there:
-            self.raw_headers.append(header_field("vary", ", ".join(names)))
+            self.raw_headers.append(_vary_field(names))
             return
 
         fields = [field.strip() for field in b",".join(there).decode().split(",")]
