@@ -114,7 +114,6 @@ class RequestContext:
     #: what the request has failed with, or only the handler for 500 has handled
     exception: BaseException | None = None
     _request: Request | None = None
-    _g: RequestGlobals | None = None
     #: the contexts that were current before each push of this one
     _outer: Any = ()
 
@@ -131,13 +130,11 @@ class RequestContext:
 
     # ------------------------------------------------ made when first touched
 
-    @property
+    @cached_property
     def request(self) -> Request:
         """The request object, an instance of :attr:`Flask.request_class`."""
-        request = self._request
-        if request is None:
-            request = self._request = self.app.request_class(self.scope)
-            request.adopt(self)
+        request = self._request = self.app.request_class(self.scope)
+        request.adopt(self)
         return request
 
     @cached_property
@@ -155,12 +152,10 @@ class RequestContext:
         """Return the session for :attr:`session`; None if there is to be none."""
         return open_session(self.app, self.request)
 
-    @property
+    @cached_property
     def g(self) -> RequestGlobals:
         """The namespace of this request."""
-        if self._g is None:
-            self._g = RequestGlobals()
-        return self._g
+        return RequestGlobals()
 
     @cached_property
     def url_adapter(self) -> MapAdapter:
@@ -274,24 +269,13 @@ def current_context(wanted: str = "the request context") -> RequestContext:
 class _Proxy:
     """Stands for an attribute of the current context, whichever that is.
 
-    Each name has a class of its own, made by :func:`_proxy`.
+    Each name has a class of its own, made by :func:`_proxy`, which adds what is
+    needed often.
     """
 
     __slots__ = ()
     _name: ClassVar[str]
     _read: ClassVar[Callable[[RequestContext], Any]]
-
-    # Not __getattr__, before which Python looks here, and raises an AttributeError.
-    def __getattribute__(self, name: str) -> Any:
-        cls, ctx = type(self), _current.get()
-        if ctx is None:
-            # Only tools that look at modules ask for the names of Python's own.
-            if not name.startswith("__") and name not in _OWN:
-                current_context(cls._name)
-        elif name not in _OWN:
-            return getattr(cls._read(ctx), name)
-
-        return object.__getattribute__(self, name)
 
     def _get_current_object(self) -> Any:
         """Return the object itself, to hand it to other threads or keep it."""
@@ -323,28 +307,6 @@ class _Proxy:
 #: what is the proxy's own inside a request
 _OWN = frozenset(("_get_current_object",))
 
-
-def _proxy(name: str, attribute: str) -> Any:
-    """Return a proxy for an attribute of the current context.
-
-    :param name: what error messages call it.
-    """
-    of_its_own = {
-        "__slots__": (),
-        "_name": name,
-        "_read": operator.attrgetter(attribute),
-    }
-    return type("_Proxy", (_Proxy,), of_its_own)()
-
-
-def _forward(operation: Callable[..., Any]) -> Callable[..., Any]:
-    def forwarded(self: _Proxy, *args: Any) -> Any:
-        cls = type(self)
-        return operation(cls._read(_current.get() or current_context(cls._name)), *args)
-
-    return forwarded
-
-
 # Python looks special methods up on the type, so each needs a way of its own.
 _SPECIAL: dict[str, Callable[..., Any]] = {
     "__str__": str,
@@ -362,8 +324,43 @@ _SPECIAL: dict[str, Callable[..., Any]] = {
     "__copy__": copy.copy,
     "__reversed__": reversed,
 }
-for _method, _operation in _SPECIAL.items():
-    setattr(_Proxy, _method, _forward(_operation))
+
+
+def _proxy(name: str, attribute: str) -> Any:
+    """Return a proxy for an attribute of the current context.
+
+    :param name: what error messages call it.
+    """
+    read, current = operator.attrgetter(attribute), _current.get
+
+    # Not __getattr__, before which Python looks here, and raises an AttributeError.
+    def getattribute(self: _Proxy, wanted: str) -> Any:
+        ctx = current()
+        if ctx is None:
+            # Only tools that look at modules ask for the names of Python's own.
+            if not wanted.startswith("__") and wanted not in _OWN:
+                current_context(name)
+        elif wanted not in _OWN:
+            return getattr(read(ctx), wanted)
+
+        return object.__getattribute__(self, wanted)
+
+    def forward(operation: Callable[..., Any]) -> Callable[..., Any]:
+        def forwarded(self: _Proxy, *args: Any) -> Any:
+            return operation(read(current() or current_context(name)), *args)
+
+        return forwarded
+
+    members = {
+        "__slots__": (),
+        "_name": name,
+        "_read": read,
+        "__getattribute__": getattribute,
+    }
+    for method, operation in _SPECIAL.items():
+        members[method] = forward(operation)
+    return type("_Proxy", (_Proxy,), members)()
+
 
 if TYPE_CHECKING:
     current_app: Flask
