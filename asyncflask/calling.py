@@ -38,7 +38,7 @@ from typing import Any
 
 import anyio
 
-from .context import RequestContext, _current
+from .context import DIRECT, LOOP, THREAD, RequestContext, Side, _current
 from .loops import (
     LoopHandle,
     Signal,
@@ -87,14 +87,6 @@ _apart: contextvars.ContextVar[bool] = contextvars.ContextVar(
 )
 
 
-class Side(Enum):
-    """Where a request is."""
-
-    LOOP = "on the event loop"
-    THREAD = "in its worker thread, carried there from the loop"
-    DIRECT = "in plain code that drives it"
-
-
 class Kind(Enum):
     """What a callable is, as far as calling it goes."""
 
@@ -103,7 +95,6 @@ class Kind(Enum):
     GENERATOR = "async def with yield"
 
 
-LOOP, THREAD, DIRECT = Side.LOOP, Side.THREAD, Side.DIRECT
 PLAIN, COROUTINE, GENERATOR = Kind.PLAIN, Kind.COROUTINE, Kind.GENERATOR
 
 
@@ -325,7 +316,6 @@ class Calling(RequestContext):
 
     context: contextvars.Context | None = None
     is_laden: bool
-    side: Side = LOOP
     #: True when the request is over
     closed: bool = False
     #: True for one that has failed, as long as the debugger keeps it

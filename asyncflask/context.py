@@ -15,6 +15,7 @@ import copy
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
+from enum import Enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -40,6 +41,17 @@ _current: ContextVar[RequestContext | None] = ContextVar(
 make_current = _current.set
 
 _MISSING: Any = object()
+
+
+class Side(Enum):
+    """Where a request is."""
+
+    LOOP = "on the event loop"
+    THREAD = "in its worker thread, carried there from the loop"
+    DIRECT = "in plain code that drives it"
+
+
+LOOP, THREAD, DIRECT = Side.LOOP, Side.THREAD, Side.DIRECT
 
 
 class RequestGlobals:
@@ -127,6 +139,7 @@ class RequestContext:
         self.has_session: bool = False
         #: True once it holds what must be given back: a worker, a body
         self.is_laden: bool = False
+        self.side = LOOP
 
     # ------------------------------------------------ made when first touched
 

@@ -99,7 +99,8 @@ async def respond(ctx: Calling, failure: Exception | None = None) -> None:
         response = await rescue(ctx, exc)
     try:
         if app.after_request_funcs or ctx.has_session or stages.processes:
-            ctx.hold(response.body)
+            if type(response.body) is not bytes:
+                ctx.hold(response.body)
             response = await stages.process_response(ctx, response)
     except Exception as exc:
         response = await rescue(ctx, exc)
@@ -624,7 +625,8 @@ async def process_response(ctx: Calling, response: Response) -> Response:
         response = await ctx.call(function, (response,))
         if not isinstance(response, Response):
             raise TypeError(_not_returned(function, response))
-        ctx.hold(response.body)  # the next one may replace it
+        if type(response.body) is not bytes:  # the next one may replace it
+            ctx.hold(response.body)
     if ctx.has_session and _state(ctx.session) != saved:
         response.drop_cookie(app.session_cookie_name)
         rest = save_session(ctx, response)
