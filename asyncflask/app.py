@@ -732,7 +732,8 @@ class Flask:
         if send is None:
             return self.wsgi_app(scope, receive)
 
-        return self.asgi_app(scope, receive, send)
+        serve = self.asgi_app
+        return serve(scope, receive, send)
 
     async def _serve_asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Servers look at ``app.__call__`` to tell an ASGI application; they call

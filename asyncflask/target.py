@@ -62,8 +62,6 @@ _NO_HOST: tuple[bytes | None, ...] = (None, b"")
 _SEVERAL_HOSTS = b","
 #: Host fields that have been found well-formed, so that each is looked at once
 _well_formed = set(_NO_HOST)
-#: the fields that every request is looked through for
-_NOTED = frozenset((b"host", b"content-length", b"content-type", b"transfer-encoding"))
 
 
 def look_over(scope: Scope, trusted: Collection[str] | None) -> dict[bytes, bytes]:
@@ -77,7 +75,7 @@ def look_over(scope: Scope, trusted: Collection[str] | None) -> dict[bytes, byte
     host: bytes | None = None
     about_body: dict[bytes, bytes] | None = None
     for name, value in scope["headers"]:
-        if name in _NOTED:
+        if name in {b"host", b"content-length", b"content-type", b"transfer-encoding"}:
             if name == b"host":
                 host = value if host is None else _SEVERAL_HOSTS
             elif about_body is None:
