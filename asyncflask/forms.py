@@ -52,9 +52,11 @@ class Body:
     #: True for the kinds that come from an HTML form
     is_form: ClassVar[bool] = False
 
+    #: how many bytes have come
+    received: int = 0
+
     def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008
         self.limits = limits
-        self.received: int = 0
 
     def feed(self, chunk: bytes) -> None:
         """Take the next chunk.
@@ -157,10 +159,12 @@ def too_large(limit: int) -> RequestEntityTooLarge:
 class RawBody(Body):
     """A body that is kept as it comes."""
 
+    #: holds it once it is big
+    _file: IO[bytes] | None = None
+
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
         self._chunks: list[bytes] = []
-        self._file: IO[bytes] | None = None
 
     def keep(self, chunk: bytes) -> None:
         """Keep the chunk as it is."""
@@ -249,8 +253,10 @@ def parse_urlencoded(data: bytes) -> list[tuple[str, str]]:
     for item in data.replace(b"+", b" ").split(b"&"):
         if item:
             name, _, value = item.partition(b"=")
-            if _PERCENT in item:
-                name, value = unquote_to_bytes(name), unquote_to_bytes(value)
+            if _PERCENT in name:
+                name = unquote_to_bytes(name)
+            if _PERCENT in value:
+                value = unquote_to_bytes(value)
             pair = name.decode("utf-8", "replace"), value.decode("utf-8", "replace")
             pairs.append(pair)
     return pairs

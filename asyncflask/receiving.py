@@ -20,7 +20,6 @@ from starlette.types import Message, Receive
 from .calling import Calling, within
 from .exceptions import ClientDisconnected, HTTPException, RequestTimeout
 from .forms import Body, Limits, UnreadBody
-from .lazy import cached_property
 from .pipeline import DRAIN, expected_body, limits_for, setting
 
 #: bytes of a big body that are taken in between two trips to a thread
@@ -70,14 +69,6 @@ class Intake:
         #: False once the last message has come
         self.more: bool = True
 
-    @cached_property
-    def complete(self) -> anyio.Event:
-        """Set once the last message has come."""
-        event = anyio.Event()
-        if not self.more:
-            event.set()
-        return event
-
     async def next(self) -> bytes:
         """Return the next chunk, which may be empty.
 
@@ -92,8 +83,6 @@ class Intake:
             raise ClientDisconnected()
 
         self.more = message.get("more_body", False)
-        if not self.more and "complete" in self.__dict__:
-            self.complete.set()
         return message.get("body", b"")  # type: ignore[no-any-return]
 
     async def _receive_in_time(self, seconds: float) -> Message:
@@ -168,6 +157,8 @@ class BodyStream:
         self._ahead: deque[bytes] = deque()
         self._ahead_size = 0
         self._reading = anyio.Lock()
+        #: what waits for the last of it
+        self._complete: anyio.Event | None = None
         self._outside = contextvars.copy_context()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -183,6 +174,8 @@ class BodyStream:
                     self._ahead_size -= len(chunk)
                 else:
                     chunk = await within(self._outside, self.intake.next())
+                    if self._complete is not None and not self.intake.more:
+                        self._complete.set()
             if chunk:
                 self._body.feed(chunk)
                 return chunk
@@ -197,7 +190,9 @@ class BodyStream:
                 if self.intake.more:
                     self._ahead.append(await self.intake.next())
                     self._ahead_size += len(self._ahead[-1])
-        await self.intake.complete.wait()
+        if self.intake.more:
+            self._complete = self._complete or anyio.Event()
+            await self._complete.wait()
 
     def __iter__(self) -> Iterator[bytes]:
         while (chunk := self._ctx.run_on_loop(partial(anext, self, _END))) is not _END:
