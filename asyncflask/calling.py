@@ -38,7 +38,7 @@ from typing import Any
 
 import anyio
 
-from .context import DIRECT, LOOP, THREAD, RequestContext, Side, _current
+from .context import DIRECT, LOOP, THREAD, RequestContext, _current
 from .loops import (
     LoopHandle,
     Signal,

@@ -139,7 +139,8 @@ class RequestContext:
         self.has_session: bool = False
         #: True once it holds what must be given back: a worker, a body
         self.is_laden: bool = False
-        self.side = LOOP
+        #: where it is
+        self.side: Side = LOOP
 
     # ------------------------------------------------ made when first touched
 

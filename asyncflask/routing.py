@@ -296,9 +296,10 @@ class Tree:
 
         What this finds is what :meth:`match` would find, only sooner.
         """
+        values: list[Any] | None = None
         node = self.literal.get(path)
         if node is not None:
-            leaf, values = node.leaf, None
+            leaf = node.leaf
         else:
             values = []
             folder, slash, name = path.rpartition("/")

@@ -64,8 +64,10 @@ _SEVERAL_HOSTS = b","
 _well_formed = set(_NO_HOST)
 
 
-def look_over(scope: Scope, trusted: Collection[str] | None) -> dict[bytes, bytes]:
-    """Check the host, and return the fields that are about the body.
+def look_over(
+    scope: Scope, trusted: Collection[str] | None
+) -> dict[bytes, bytes] | None:
+    """Check the host, and return the fields that are about the body, if there are any.
 
     Every request pays for looking at each of its fields, so it is done once. The
     first of a name counts.

@@ -16,7 +16,8 @@ from typing import Any
 import anyio
 from starlette.types import Receive, Send
 
-from .calling import THREAD, Calling
+from .calling import Calling
+from .context import THREAD
 from .exceptions import ClientDisconnected, RequestTimeout, ServiceUnavailable
 from .forms import UnreadBody
 from .loops import in_asyncio
