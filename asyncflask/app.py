@@ -625,15 +625,12 @@ class Flask:
 
         :param scope_or_environ: an ASGI HTTP scope, or a WSGI environ.
         """
-        if "REQUEST_METHOD" not in scope_or_environ:
-            ctx = Calling(self, scope_or_environ)
-            copy_context().run(pipeline.begin, ctx)
-            return ctx
-
-        ctx = Calling(self, build_scope(scope_or_environ))
+        is_environ = "REQUEST_METHOD" in scope_or_environ
+        scope = build_scope(scope_or_environ) if is_environ else scope_or_environ
+        ctx = Calling(self, scope)
         copy_context().run(pipeline.begin, ctx)
         length = str(scope_or_environ.get("CONTENT_LENGTH"))
-        if length.isdecimal():
+        if is_environ and length.isdecimal():
             body = scope_or_environ["wsgi.input"].read(int(length))
             pipeline.take_body(ctx, [body])
         return ctx

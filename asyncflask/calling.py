@@ -79,7 +79,7 @@ _NOTHING: dict[str, Any] = {}
 #: what plain code returns most; to ask whether it is a coroutine takes longer
 _PLAIN_RESULTS = frozenset((type(None), str, bytes, dict, list, tuple))
 
-#: held while a job is handed to a request's worker, and while the worker leaves
+#: held while a request's worker is shared with others, and while it leaves
 _leaving = threading.Lock()
 #: True in tasks of the user's own, and in contexts entered by hand
 _apart: contextvars.ContextVar[bool] = contextvars.ContextVar(
@@ -529,7 +529,6 @@ class Calling(RequestContext):
         """
         signal = new_signal()
         call = Call(function, signal.set)
-        self._is_shared = True
         while not self._submit(call):
             await self.engage()
         await wait_through(signal)
@@ -538,6 +537,7 @@ class Calling(RequestContext):
     def _submit(self, call: Call) -> bool:
         """Hand a job to the request's worker; False if it has none."""
         with _leaving:
+            self._is_shared = True
             desk = call.desk = self.desk
             if desk is not None:
                 desk.calls.add(call)
@@ -585,13 +585,12 @@ class Calling(RequestContext):
             response is None
             or type(response.body) is not bytes
             or self.bodies
-            or self._is_shared
             or self.app.teardown_request_funcs
         ):
             return False
 
         with _leaving:
-            if self.desk is None or not self.desk.is_clear:
+            if self._is_shared or self.desk is None:
                 return False
 
             # The desk last: without one, the loop may employ another at once.
@@ -619,7 +618,8 @@ class Calling(RequestContext):
         outer = self._outer[0] if self._outer else None
         desk = self.desk or self.scope.get(DESK)
         if desk is None and isinstance(outer, Calling) and outer.app is self.app:
-            outer._is_shared, desk = True, outer.desk
+            with _leaving:
+                outer._is_shared, desk = True, outer.desk
         if desk is not None:  # a worker may be setting it right now
             self.desk = desk
         return desk

@@ -65,11 +65,6 @@ class Desk:
             if job is not None:
                 job.refuse(refusal)
 
-    @property
-    def is_clear(self) -> bool:
-        """True if no job waits."""
-        return self._jobs.empty()
-
     def work(self, until: Callable[[], object]) -> None:
         """Do the jobs as they come, until a condition holds."""
         self.thread_id = threading.get_ident()

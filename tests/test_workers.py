@@ -11,7 +11,12 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from asyncflask import Flask, render_template_string_async
+from asyncflask import (
+    Flask,
+    _request_ctx_stack,
+    calling,
+    render_template_string_async,
+)
 from asyncflask.calling import TO_LOOP, Calling, FirstVisit
 from asyncflask.exceptions import ServiceUnavailable
 from asyncflask.testing import build_request
@@ -271,6 +276,46 @@ async def test_a_worker_stays_for_what_a_task_of_the_request_has_for_it(monkeypa
     assert await lent_while_sending(app, "/") == [1, 1]
     assert await tasks[0] == "text"
     assert threads == [threads[0]] * 2
+    app.workers.close()
+
+
+class Hesitant:
+    """A lock for whose taking a function is called first, once."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.first = nothing
+
+    def __enter__(self) -> None:
+        first, self.first = self.first, nothing
+        first()
+        self.lock.acquire()
+
+    def __exit__(self, *args: object) -> None:
+        self.lock.release()
+
+
+async def test_a_worker_stays_for_a_context_that_takes_it_over_as_it_leaves(
+    monkeypatch,
+):
+    app, leaving = Flask(__name__), Hesitant()
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(calling, "_leaving", leaving)
+
+    @app.route("/")
+    def view():
+        inner = app.test_request_context("/")
+        inner._outer = (_request_ctx_stack.top, ())  # as one entered in here has it
+
+        async def take_over():
+            return inner._known_desk()
+
+        leaving.first = lambda: asyncio.run_coroutine_threadsafe(
+            take_over(), loop
+        ).result(10)
+        return "x"
+
+    assert await lent_while_sending(app, "/") == [1, 1]
     app.workers.close()
 
 
