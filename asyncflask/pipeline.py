@@ -376,14 +376,11 @@ async def handle_exception(ctx: Calling, exc: Exception) -> tuple[bool, Any]:
     """
     if isinstance(exc, starlette.exceptions.HTTPException):
         exc = from_starlette(ctx.app, exc)
-    if isinstance(exc, RequestRedirect):
-        return True, exc
-
     if isinstance(exc, HTTPException) and exc.response is not None:
         return True, exc.response
 
     handler = find_handler(ctx.app, exc)
-    if handler is not None:
+    if handler is not None and not isinstance(exc, RequestRedirect):
         return True, await ctx.call(handler, (exc,))
 
     if isinstance(exc, HTTPException):

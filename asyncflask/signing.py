@@ -120,8 +120,16 @@ class TaggedJSON:
 
     @staticmethod
     def loads(text: str | bytes) -> Any:
-        """Return the value of a JSON text."""
-        return _decoder.decode(text if isinstance(text, str) else text.decode())
+        """Return the value of a JSON text, which has no blanks around it.
+
+        :raises ValueError: when the text is not JSON.
+        """
+        text = text if isinstance(text, str) else text.decode()
+        value, end = _decoder.raw_decode(text)
+        if end != len(text):
+            raise ValueError(f"{text[end:]!r} stands behind the JSON")
+
+        return value
 
 
 _encode = ready_encoder(json.JSONEncoder(separators=(",", ":"), sort_keys=True))
