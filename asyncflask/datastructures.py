@@ -47,10 +47,11 @@ class MultiDict(Mapping[str, V], Generic[V]):
     def __init__(
         self, pairs: Iterable[tuple[str, V]] = (), source: str = "data"
     ) -> None:
-        self._lists: dict[str, list[V]] = {}
-        self._source = source
+        lists: dict[str, list[V]] = {}
         for key, value in pairs:
-            self._lists.setdefault(key, []).append(value)
+            lists.setdefault(key, []).append(value)
+        self._lists = lists
+        self._source = source
 
     def __getitem__(self, key: str) -> V:
         try:

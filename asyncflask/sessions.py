@@ -65,6 +65,16 @@ class Session(dict[str, Any]):
     def permanent(self, value: bool) -> None:
         self["_permanent"] = bool(value)
 
+    # Sessions are mostly read with these two; the other methods follow below.
+    def __getitem__(self, key: str) -> Any:
+        self.accessed = True
+        return dict.__getitem__(self, key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value of a key, or the default when there is none."""
+        self.accessed = True
+        return dict.get(self, key, default)
+
     def __repr__(self) -> str:
         self.accessed = True  # a page may show it
         return f"<Session {dict.__repr__(self)}>"
@@ -115,7 +125,6 @@ def _refuser(name: str) -> Callable[..., Any]:
 
 for _name in (
     "__eq__",
-    "__getitem__",
     "__len__",
     "__ne__",
     "__or__",
@@ -123,7 +132,6 @@ for _name in (
     "copy",
     "__contains__",
     "__iter__",
-    "get",
     "items",
     "keys",
     "values",
@@ -154,7 +162,8 @@ def signer_for(app: Flask) -> Signer | None:
     if not app.secret_key:
         return None
 
-    return signer(app.secret_key, *reversed(app.secret_key_fallbacks))
+    older = app.secret_key_fallbacks
+    return signer(app.secret_key, *reversed(older)) if older else signer(app.secret_key)
 
 
 def open_session(app: Flask, request: Request) -> Session | None:
