@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import logging
+import pickle
 import random
 import weakref
 
@@ -14,7 +16,14 @@ import starlette.exceptions
 
 from asyncflask import Flask, HTTPException, Response, abort, request
 from asyncflask.context import _request_ctx_stack
-from asyncflask.exceptions import Forbidden, NotFound
+from asyncflask.exceptions import (
+    BadRequestKeyError,
+    Forbidden,
+    MethodNotAllowed,
+    NotFound,
+    RequestedRangeNotSatisfiable,
+    RequestRedirect,
+)
 
 
 async def test_an_error_without_a_handler_is_a_page(app: Flask, client):
@@ -343,3 +352,30 @@ async def test_an_error_leaves_nothing_to_the_garbage_collector(
                 await anyio.lowlevel.checkpoint()
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NotFound(),
+        NotFound("Gone."),
+        HTTPException("Out of tea.", code=418, headers={"Retry-After": "60"}),
+        MethodNotAllowed(allowed=["GET"]),
+        BadRequestKeyError("name", "form"),
+        RequestedRangeNotSatisfiable(length=5),
+        RequestRedirect("/there"),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize(
+    "taken",
+    [copy.copy, lambda error: pickle.loads(pickle.dumps(error))],
+    ids=["copied", "from another process"],
+)
+def test_an_error_may_travel(error: HTTPException, taken):
+    there = taken(error)
+    assert type(there) is type(error)
+    assert str(there) == str(error)
+    assert there.get_body() == error.get_body()
+    assert there.get_headers() == error.get_headers()
+    assert vars(there) == vars(error)

@@ -239,6 +239,7 @@ def test_the_attributes_of_a_response():
 async def test_a_response_class_of_ones_own_is_used(app: Flask, client):
     class Plain(Response):
         default_mimetype = "text/plain"
+        default_status = 203
 
     app.response_class = Plain
 
@@ -247,6 +248,7 @@ async def test_a_response_class_of_ones_own_is_used(app: Flask, client):
         return "x"
 
     got = await client.get("/")
+    assert got.status_code == 203
     assert got.headers["content-type"] == "text/plain; charset=utf-8"
     missing = await client.get("/missing")
     assert missing.status_code == 404
