@@ -446,17 +446,17 @@ class Calling(RequestContext):
     ) -> Generator[Any, Any, None]:
         """Carry a coroutine to its end."""
         run: Callable[..., Any] = self.context.run  # type: ignore[union-attr]
-        on = functools.partial(run, next, steps, _DONE)
         while yielded is not _DONE:
-            step: Callable[[], Any] = on
+            step: Callable[[], Any] | None = None
             try:
                 if yielded is TO_THREAD:
+                    there = functools.partial(run, next, steps, _DONE)
                     desk = self.desk or self._known_desk()
                     if desk is None and self._queue is None:
-                        visit = self._claim_worker(step)
+                        visit = self._claim_worker(there)
                     else:
                         desk = desk or (yield from self.engage().__await__())
-                        visit = self.depart(desk, step)
+                        visit = self.depart(desk, there)
                     yield from self.arrive(visit).__await__()
                     if visit.error is not None:
                         raise visit.error
@@ -474,7 +474,7 @@ class Calling(RequestContext):
                     raise
                 step = functools.partial(run, steps.throw, exc)
             try:
-                yielded = step()
+                yielded = run(next, steps, _DONE) if step is None else step()
             except StopIteration:
                 return
 
