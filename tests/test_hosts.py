@@ -128,6 +128,23 @@ def test_who_was_served_before_may_be_refused_now(app):
     assert (got.status_code, "is not served here" in got.text) == (400, True)
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_class_may_work_out_what_every_request_looks_at(protocol):
+    class Site(Flask):
+        tenants = ["a.example"]  # noqa: RUF012
+
+        @property
+        def trusted_hosts(self):
+            return self.tenants
+
+    app = Site(__name__)
+    app.route("/")(lambda: "x")
+    assert asked(app, protocol, "a.example").status_code == 200
+    assert asked(app, protocol, "b.example").status_code == 400
+    app.tenants = ["b.example"]
+    assert asked(app, protocol, "b.example").status_code == 200
+
+
 async def test_hooks_and_handlers_see_a_refused_host(app):
     seen = []
     app.before_request(lambda: seen.append(request.endpoint))
