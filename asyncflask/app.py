@@ -5,7 +5,6 @@ What happens to a request stands in :mod:`asyncflask.pipeline`.
 
 from __future__ import annotations
 
-import functools
 import inspect
 import os
 import sys
@@ -28,6 +27,7 @@ from . import asgi, pipeline, sessions, templating, wsgi
 from .calling import Calling, KindTable, answer
 from .context import current_context
 from .environ import build_scope
+from .lazy import cached_property
 from .lifespan import Outstanding, ProcessLifespan
 from .mounting import Mount
 from .pipeline import Stages, stage
@@ -598,7 +598,7 @@ class Flask:
 
     # --------------------------------------------------------------- resources
 
-    @functools.cached_property
+    @cached_property
     def jinja_env(self) -> jinja2.Environment:
         """The Jinja environment, made when it is first used."""
         return templating.new_environment(self)

@@ -2,7 +2,9 @@
 
 ``functools.cached_property`` of Python 3.11 holds one lock for all instances
 while it works, so that a slow form of one request would keep every other
-request from its own. This one holds none, and is a good deal quicker.
+request from its own. This one holds none, and is a good deal quicker. Nor does it
+look at ``__dict__``: Python keeps attributes in a compact form, which is the quickest
+to read, until somebody asks for them as a dictionary.
 """
 
 from __future__ import annotations

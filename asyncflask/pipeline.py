@@ -625,7 +625,6 @@ async def process_response(ctx: Calling, response: Response) -> Response:
         if type(response.body) is not bytes:  # the next one may replace it
             ctx.hold(response.body)
     if ctx.has_session and _state(ctx.session) != saved:
-        response.drop_cookie(app.session_cookie_name)
         rest = save_session(ctx, response)
         if rest is not None:
             await rest

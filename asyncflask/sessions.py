@@ -213,6 +213,7 @@ def save_session(app: Flask, session: Session, response: Response) -> None:
         app.session_cookie_httponly,
         app.session_cookie_samesite,
     )
+    response.drop_cookie(name)
     if not session:
         if not session.new:
             response.delete_cookie(name, *place)
