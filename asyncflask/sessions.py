@@ -205,25 +205,25 @@ def save_session(app: Flask, session: Session, response: Response) -> None:
     ):
         return
 
+    flags: dict[str, Any] = {
+        "path": app.session_cookie_path,
+        "domain": app.session_cookie_domain,
+        "secure": app.session_cookie_secure,
+        "httponly": app.session_cookie_httponly,
+        "samesite": app.session_cookie_samesite,
+    }
     name = app.session_cookie_name
-    place = (
-        app.session_cookie_path,
-        app.session_cookie_domain,
-        app.session_cookie_secure,
-        app.session_cookie_httponly,
-        app.session_cookie_samesite,
-    )
     response.drop_cookie(name)
     if not session:
         if not session.new:
-            response.delete_cookie(name, *place)
+            response.delete_cookie(name, **flags)
         return
 
     value = _signed(app, session)
     expires = None
     if session.permanent:
         expires = datetime.now(UTC) + app.permanent_session_lifetime
-    response.set_cookie(name, value, None, expires, *place)
+    response.set_cookie(name, value, expires=expires, **flags)
 
 
 def _signed(app: Flask, session: Session) -> str:

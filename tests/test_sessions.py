@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from asyncflask import Flask, flash, get_flashed_messages, session
+from asyncflask import Flask, Response, flash, get_flashed_messages, session
 from asyncflask.helpers import MAX_FLASHES
 
 
@@ -203,6 +203,28 @@ async def test_what_after_request_changes_is_saved_too(app: Flask, client):
     assert len(got.headers.get_list("set-cookie")) == 1
     assert (await client.get("/read")).text == "1 1"
     assert (await client.get("/read")).text == "1 2"
+
+
+async def test_a_response_class_of_ones_own_sets_the_cookie(app: Flask, client):
+    class Hidden(Response):
+        def set_cookie(self, key, value="", **options):
+            super().set_cookie(key, value, **{**options, "domain": "a.example"})
+
+    app.response_class = Hidden
+
+    @app.route("/")
+    def write():
+        session["x"] = 1
+        return ""
+
+    @app.after_request
+    def write_again(response):
+        session["y"] = 2
+        return response
+
+    got = await client.get("/")
+    [cookie] = got.headers.get_list("set-cookie")
+    assert "; Domain=a.example; " in cookie
 
 
 async def test_rotated_keys_are_accepted(app: Flask, client):
