@@ -361,9 +361,10 @@ class Calling(RequestContext):
             kind = kind_of(function)
         if kind is COROUTINE and self.side is LOOP:
             self._is_shared = True  # it may leave tasks behind
-            # Without a dict to be made where there is nothing to put into it.
-            rv = function(*args, **kwargs) if kwargs else function(*args)
-            return rv  # type: ignore[no-any-return]
+            if kwargs:
+                return function(*args, **kwargs)  # type: ignore[no-any-return]
+
+            return function(*args)  # type: ignore[no-any-return] # with no dict to make
 
         return self._call(kind, function, args, kwargs)
 

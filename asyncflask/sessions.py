@@ -205,25 +205,28 @@ def save_session(app: Flask, session: Session, response: Response) -> None:
     ):
         return
 
-    flags: dict[str, Any] = {
-        "path": app.session_cookie_path,
-        "domain": app.session_cookie_domain,
-        "secure": app.session_cookie_secure,
-        "httponly": app.session_cookie_httponly,
-        "samesite": app.session_cookie_samesite,
-    }
     name = app.session_cookie_name
     response.drop_cookie(name)
-    if not session:
-        if not session.new:
-            response.delete_cookie(name, **flags)
+    is_empty = not session
+    if is_empty and session.new:
         return
 
-    value = _signed(app, session)
+    value = "" if is_empty else _signed(app, session)
+    max_age = 0 if is_empty else None  # an empty one is to be forgotten
     expires = None
-    if session.permanent:
+    if not is_empty and session.permanent:
         expires = datetime.now(UTC) + app.permanent_session_lifetime
-    response.set_cookie(name, value, expires=expires, **flags)
+    response.set_cookie(
+        name,
+        value,
+        max_age=max_age,
+        expires=expires,
+        path=app.session_cookie_path,
+        domain=app.session_cookie_domain,
+        secure=app.session_cookie_secure,
+        httponly=app.session_cookie_httponly,
+        samesite=app.session_cookie_samesite,
+    )
 
 
 def _signed(app: Flask, session: Session) -> str:

@@ -594,11 +594,11 @@ class Response:
 
         They are added to ``Vary`` (RFC 9110, section 12.5.5), each once.
         """
-        there = [value for name, value in self.raw_headers if name == b"vary"]
-        if not there:
+        if b"vary" not in dict(self.raw_headers):
             self.raw_headers.append(_vary_field(names))
             return
 
+        there = [value for name, value in self.raw_headers if name == b"vary"]
         fields = [field.strip() for field in b",".join(there).decode().split(",")]
         known = {field.lower() for field in fields}
         fields += [name for name in names if name.lower() not in known]
@@ -659,6 +659,9 @@ class Response:
 
     def drop_cookie(self, key: str) -> None:
         """Take back what :meth:`set_cookie` has set in this response."""
+        if b"set-cookie" not in dict(self.raw_headers):
+            return
+
         start = f"{key}=".encode("latin-1")
         self.raw_headers[:] = [
             field
