@@ -194,10 +194,6 @@ class Flask:
         self.stages: Stages = Stages(self)
         #: True if the time of views is limited, or they mind their client leaving
         self.guarded: bool = self.view_timeout is not None or self.cancel_on_disconnect
-        for name in ("trusted_hosts", "response_class"):
-            # Every request looks at it, and finds it sooner on the instance.
-            if not isinstance(getattr(type(self), name), property):
-                setattr(self, name, getattr(self, name))
         self.__call__ = self._serve_asgi  # type: ignore[method-assign, assignment]
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -79,7 +79,7 @@ _NOTHING: dict[str, Any] = {}
 #: what plain code returns most; to ask whether it is a coroutine takes longer
 _PLAIN_RESULTS = frozenset((type(None), str, bytes, dict, list, tuple))
 
-#: held while a request's worker is shared with others, and while it leaves
+#: held where other threads come to share a request's worker, and while it leaves
 _leaving = threading.Lock()
 #: True in tasks of the user's own, and in contexts entered by hand
 _apart: contextvars.ContextVar[bool] = contextvars.ContextVar(
@@ -294,9 +294,10 @@ class _Lent:
 
     def __enter__(self) -> None:
         ctx = self._ctx
-        ctx._is_shared = True
-        self._outer = ctx.side, ctx.context, ctx.desk, ctx._cancel_awaited
-        ctx.side, ctx.context, ctx.desk = LOOP, self._context, self.desk
+        with _leaving:
+            ctx._is_shared = True
+            self._outer = ctx.side, ctx.context, ctx.desk, ctx._cancel_awaited
+            ctx.side, ctx.context, ctx.desk = LOOP, self._context, self.desk
 
     def __exit__(self, kind: Any, exc: BaseException | None, tb: Any) -> None:
         ctx = self._ctx

@@ -147,20 +147,24 @@ class RequestContext:
     @cached_property
     def request(self) -> Request:
         """The request object, an instance of :attr:`Flask.request_class`."""
-        request = self._request = self.app.request_class(self.scope)
+        request = self.request = self._request = self.app.request_class(self.scope)
         request.adopt(self)
         return request
 
-    @cached_property
+    @property
     def session(self) -> Session:
         """The session; opened when it is first touched."""
-        return self.keep_session(self.open_session())
+        return self._session
 
-    def keep_session(self, session: Any) -> Session:
-        """Have a session from now on: the given one; for None, one that is empty."""
-        self.session = NullSession(new=True) if session is None else session
+    @session.setter
+    def session(self, session: Any) -> None:
         self.has_session = True
-        return self.session
+        self._session = NullSession(new=True) if session is None else session
+
+    @cached_property
+    def _session(self) -> Session:  # an attribute once it is open: quick to read
+        self.session = self.open_session()
+        return self._session
 
     def open_session(self) -> Any:
         """Return the session for :attr:`session`; None if there is to be none."""
@@ -384,5 +388,5 @@ if TYPE_CHECKING:
 else:
     current_app = _proxy("current_app", "app")
     request = _proxy("request", "request")
-    session = _proxy("session", "session")
+    session = _proxy("session", "_session")
     g = _proxy("g", "g")

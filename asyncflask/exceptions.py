@@ -63,6 +63,7 @@ class HTTPException(Exception):
         code: int | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
+        super().__init__(description)
         if code is not None:
             self.code = code
         if description is None:
@@ -142,6 +143,7 @@ class BadRequestKeyError(BadRequest, KeyError):
 
     def __init__(self, key: str, source: str) -> None:
         super().__init__(f"The request has no {key!r} in its {source}.")
+        self.args = (key, source)  # what a copy is made with
         self.key = key
 
 

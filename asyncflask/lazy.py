@@ -37,5 +37,8 @@ class cached_property(Generic[T]):
             return self
 
         value = self._function(instance)
-        setattr(instance, self._name, value)
+        if getattr(owner, self._name) is self:
+            object.__setattr__(instance, self._name, value)
+        else:  # a subclass has one of its own, and asks for this one
+            instance.__dict__[self._name] = value
         return value

@@ -278,8 +278,8 @@ async def opening(ctx: Calling) -> None:
         else:
             ctx.routed(endpoint, values)
     if app.stages.opens_sessions:
-        ctx.keep_session(None)  # which it stays if opening it fails
-        ctx.keep_session(await ctx.call(app.open_session, (ctx.request,)))
+        ctx.session = None  # which it stays if opening it fails
+        ctx.session = await ctx.call(app.open_session, (ctx.request,))
 
 
 # --------------------------------------------------------------- hooks and view

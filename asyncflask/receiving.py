@@ -173,12 +173,16 @@ class BodyStream:
                     chunk = self._ahead.popleft()
                     self._ahead_size -= len(chunk)
                 else:
-                    chunk = await within(self._outside, self.intake.next())
-                    if self._complete is not None and not self.intake.more:
-                        self._complete.set()
+                    chunk = await within(self._outside, self._next())
             if chunk:
                 self._body.feed(chunk)
                 return chunk
+
+    async def _next(self) -> bytes:
+        chunk = await self.intake.next()
+        if self._complete is not None and not self.intake.more:
+            self._complete.set()
+        return chunk
 
     async def read_ahead(self) -> None:
         """Take in what the view leaves unread, up to a bound, and then wait for it.
@@ -188,7 +192,7 @@ class BodyStream:
         while self.intake.more and self._ahead_size < DRAIN:
             async with self._reading:
                 if self.intake.more:
-                    self._ahead.append(await self.intake.next())
+                    self._ahead.append(await self._next())
                     self._ahead_size += len(self._ahead[-1])
         if self.intake.more:
             self._complete = self._complete or anyio.Event()

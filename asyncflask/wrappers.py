@@ -371,24 +371,6 @@ def as_bytes(chunk: Any) -> bytes:
     )
 
 
-def _status_code(status: int | str) -> int:
-    """Return the code of a status, which may be a whole line.
-
-    :raises ValueError: when it is none.
-    """
-    code = status.split(None, 1)[0] if isinstance(status, str) and status else status
-    try:
-        number = int(code)
-    except (TypeError, ValueError):
-        number = 0
-    if not 100 <= number <= 999:
-        raise ValueError(
-            f"{status!r} is no status: it starts with a code of three digits"
-            " (RFC 9110, section 15). Write 404 or '404 Not Found'."
-        )
-    return number
-
-
 class Response:
     """What the client gets; HTML unless something else is said.
 
@@ -410,11 +392,7 @@ class Response:
     default_mimetype: ClassVar[str] = "text/html"
     #: the status when none is given
     default_status: ClassVar[int] = 200
-    #: the field of that type, and that status
-    _defaults: ClassVar[tuple[tuple[bytes, bytes], int]] = (
-        _type_field(default_mimetype),
-        default_status,
-    )
+    _default_type: ClassVar[tuple[bytes, bytes]] = _type_field(default_mimetype)
 
     def __init__(
         self,
@@ -424,18 +402,17 @@ class Response:
         mimetype: str | None = None,
         content_type: str | None = None,
     ) -> None:
-        self.status_code: int
-        field, self.status_code = self._defaults
         #: the header fields as ASGI sends them; ``headers`` is the way to them
         self.raw_headers: list[tuple[bytes, bytes]] = [
-            field if mimetype is None else _type_field(mimetype)
+            self._default_type if mimetype is None else _type_field(mimetype)
         ]
+        self.status_code: int = self.default_status
         if type(response) is str:
             self.body: Any = response.encode()
         else:
             self.response = response
         if status is not None:
-            self.status_code = _status_code(status)
+            self.status = status
         if headers:
             self._add_headers(headers, keep_type=mimetype is not None)
         if content_type is not None:
@@ -443,7 +420,7 @@ class Response:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._defaults = _type_field(cls.default_mimetype), cls.default_status
+        cls._default_type = _type_field(cls.default_mimetype)
 
     def _add_headers(
         self, fields: Mapping[str, Any] | Iterable[tuple[str, Any]], keep_type: bool
@@ -543,7 +520,17 @@ class Response:
 
     @status.setter
     def status(self, value: int | str) -> None:
-        self.status_code = _status_code(value)
+        code = value.split(None, 1)[0] if isinstance(value, str) and value else value
+        try:
+            number = int(code)
+        except (TypeError, ValueError):
+            number = 0
+        if not 100 <= number <= 999:
+            raise ValueError(
+                f"{value!r} is no status: it starts with a code of three digits"
+                " (RFC 9110, section 15). Write 404 or '404 Not Found'."
+            )
+        self.status_code = number
 
     @cached_property
     def headers(self) -> ResponseHeaders:

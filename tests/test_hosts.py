@@ -145,6 +145,18 @@ def test_a_class_may_work_out_what_every_request_looks_at(protocol):
     assert asked(app, protocol, "b.example").status_code == 200
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_class_may_be_told_later_whom_to_trust(protocol):
+    class Site(Flask):
+        pass
+
+    app = Site(__name__)
+    app.route("/")(lambda: "x")
+    assert asked(app, protocol, "a.example").status_code == 200
+    Site.trusted_hosts = ["b.example"]
+    assert asked(app, protocol, "a.example").status_code == 400
+
+
 async def test_hooks_and_handlers_see_a_refused_host(app):
     seen = []
     app.before_request(lambda: seen.append(request.endpoint))

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from asyncflask import Flask, request
+from asyncflask import Flask, Request, request
 from asyncflask.exceptions import BadRequest
 from asyncflask.forms import SPOOL_SIZE
 
@@ -405,3 +405,25 @@ async def test_a_request_class_of_ones_own_is_used(app: Flask, client):
         return f"{request.mark} {request.shout} {isinstance(request, Mine)}"
 
     assert (await client.get("/x")).text == "mine /X True"
+
+
+async def test_a_class_of_ones_own_may_build_on_what_is_worked_out_late(
+    app: Flask, client
+):
+    class Own(Request):
+        def adopt(self, ctx):
+            super().adopt(ctx)
+            self.is_current = request._get_current_object() is self
+
+        @property
+        def args(self):
+            return {**super().args, "more": "1"}
+
+    app.request_class = Own
+
+    @app.route("/")
+    def view():
+        assert request.is_current
+        return dict(request.args)
+
+    assert (await client.get("/?a=b")).json == {"a": "b", "more": "1"}

@@ -7,8 +7,16 @@ from datetime import timedelta
 
 import pytest
 
-from asyncflask import Flask, Response, flash, get_flashed_messages, session
+from asyncflask import (
+    Flask,
+    Response,
+    _request_ctx_stack,
+    flash,
+    get_flashed_messages,
+    session,
+)
 from asyncflask.helpers import MAX_FLASHES
+from asyncflask.sessions import Session
 
 
 async def test_a_session_that_is_not_touched_costs_no_header(app: Flask, client):
@@ -359,3 +367,31 @@ async def test_flashed_messages_never_fill_the_cookie(app, client, caplog):
     assert "the oldest is dropped" in caplog.text
     got = await client.get("/show", headers=cookie)
     assert got.text == str([400] * 5)
+
+
+@pytest.mark.parametrize("touch", [None, "first"])
+async def test_a_session_put_into_the_context_by_hand_is_saved(
+    app: Flask, client, touch
+):
+    @app.before_request
+    def replace():
+        if touch:
+            session.get(touch)
+        _request_ctx_stack.top.session = Session(a=1)
+        session.modified = True
+
+    app.route("/")(lambda: f"{session['a']}")
+    got = await client.get("/")
+    assert (got.text, got.headers["vary"]) == ("1", "Cookie")
+    assert "session=" in got.headers["set-cookie"]
+
+
+async def test_no_session_put_into_the_context_by_hand_is_an_empty_one(
+    app: Flask, client
+):
+    @app.before_request
+    def replace():
+        _request_ctx_stack.top.session = None
+
+    app.route("/")(lambda: repr(session))
+    assert (await client.get("/")).text == "<Session {}>"

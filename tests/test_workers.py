@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from functools import partial
 
@@ -270,6 +271,41 @@ async def test_a_worker_stays_for_what_a_task_of_the_request_has_for_it(monkeypa
     def view():
         threads.append(threading.get_ident())
         loop.call_soon_threadsafe(begun.set)
+        assert handed.wait(10)
+        return "x"
+
+    assert await lent_while_sending(app, "/") == [1, 1]
+    assert await tasks[0] == "text"
+    assert threads == [threads[0]] * 2
+    app.workers.close()
+
+
+async def test_a_worker_stays_for_a_task_that_plain_code_has_started(monkeypatch):
+    app = Flask(__name__)
+    handed, threads, tasks = threading.Event(), [], []
+    loop = asyncio.get_running_loop()
+    submit = Desk.submit
+
+    def noted(desk, job):
+        submit(desk, job)
+        if tasks:
+            handed.set()
+
+    monkeypatch.setattr(Desk, "submit", noted)
+
+    @app.context_processor
+    def processor():
+        threads.append(threading.get_ident())
+        return {}
+
+    def start(context):
+        rendered = render_template_string_async("text")
+        tasks.append(loop.create_task(rendered, context=context))
+
+    @app.route("/")
+    def view():
+        threads.append(threading.get_ident())
+        loop.call_soon_threadsafe(start, contextvars.copy_context())
         assert handed.wait(10)
         return "x"
 
