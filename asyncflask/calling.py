@@ -38,7 +38,7 @@ from typing import Any
 
 import anyio
 
-from .context import DIRECT, LOOP, THREAD, RequestContext, _current
+from .context import DIRECT, LOOP, THREAD, RequestContext, Side, _current
 from .loops import (
     LoopHandle,
     Signal,
@@ -317,6 +317,7 @@ class Calling(RequestContext):
 
     context: contextvars.Context | None = None
     is_laden: bool
+    side: Side
     #: True when the request is over
     closed: bool = False
     #: True for one that has failed, as long as the debugger keeps it

@@ -38,7 +38,7 @@ _current: ContextVar[RequestContext | None] = ContextVar(
 )
 #: make a context the current one, for as long as the :class:`contextvars.Context`
 #: lasts; :meth:`RequestContext.push` is for others
-make_current = _current.set
+make_current: Callable[[RequestContext | None], object] = _current.set
 
 _MISSING: Any = object()
 

@@ -143,7 +143,7 @@ class BadRequestKeyError(BadRequest, KeyError):
 
     def __init__(self, key: str, source: str) -> None:
         super().__init__(f"The request has no {key!r} in its {source}.")
-        self.args = (key, source)  # what a copy is made with
+        self.args: tuple[Any, ...] = (key, source)  # what a copy is made with
         self.key = key
 
 

@@ -46,7 +46,6 @@ from __future__ import annotations
 import ast
 import asyncio
 import doctest
-import functools
 import importlib
 import inspect
 import json
@@ -71,6 +70,7 @@ import pytest
 
 import asyncflask
 from asyncflask import Flask
+from asyncflask.lazy import cached_property
 from asyncflask.rules import Rule
 
 ROOT = Path(__file__).parent.parent
@@ -598,7 +598,7 @@ def test_the_page_of_settings_has_them_all_with_their_defaults() -> None:
     for name, value in vars(Flask).items():
         if name.startswith("_") or (callable(value) and not isinstance(value, type)):
             continue
-        if not isinstance(value, property | functools.cached_property):
+        if not isinstance(value, property | cached_property):
             default = default_of(of_application, name)
             assert eval(default, {**vars(asyncflask), "timedelta": timedelta}) == value
 

@@ -241,18 +241,24 @@ async def test_a_worker_is_free_as_soon_as_no_plain_code_is_left():
     app.workers.close()
 
 
-async def test_a_worker_stays_for_what_a_task_of_the_request_has_for_it(monkeypatch):
-    app = Flask(__name__)
-    begun, handed, threads = asyncio.Event(), threading.Event(), []
-    loop, tasks = asyncio.get_running_loop(), []
-    submit = Desk.submit
+def handing(monkeypatch, condition) -> threading.Event:
+    """Return an event that is set once a job is handed over while a condition holds."""
+    handed, submit = threading.Event(), Desk.submit
 
     def noted(desk, job):
         submit(desk, job)
-        if begun.is_set():
+        if condition():
             handed.set()
 
     monkeypatch.setattr(Desk, "submit", noted)
+    return handed
+
+
+async def test_a_worker_stays_for_what_a_task_of_the_request_has_for_it(monkeypatch):
+    app = Flask(__name__)
+    begun, threads = asyncio.Event(), []
+    loop, tasks = asyncio.get_running_loop(), []
+    handed = handing(monkeypatch, begun.is_set)
 
     @app.context_processor
     def processor():
@@ -282,16 +288,10 @@ async def test_a_worker_stays_for_what_a_task_of_the_request_has_for_it(monkeypa
 
 async def test_a_worker_stays_for_a_task_that_plain_code_has_started(monkeypatch):
     app = Flask(__name__)
-    handed, threads, tasks = threading.Event(), [], []
     loop = asyncio.get_running_loop()
-    submit = Desk.submit
-
-    def noted(desk, job):
-        submit(desk, job)
-        if tasks:
-            handed.set()
-
-    monkeypatch.setattr(Desk, "submit", noted)
+    threads: list[int] = []
+    tasks: list[asyncio.Task[str]] = []
+    handed = handing(monkeypatch, lambda: tasks)
 
     @app.context_processor
     def processor():
