@@ -75,8 +75,8 @@ class SlashRequired(Exception):
     """The path names a folder, but has no slash at its end."""
 
 
-class Leaf:
-    """The rules that end at one place, by method; the first one added wins."""
+class Place:
+    """Where rules end: those of one place, by method; the first one added wins."""
 
     __slots__ = ("any_method", "by_method")
 
@@ -92,16 +92,16 @@ class Leaf:
             self.by_method.setdefault(method, rule)
 
 
-class Node:
-    """A place in the tree: what may follow the segments that led here."""
+class Node(Place):
+    """A place in the tree, and what may follow the segments that led here."""
 
-    __slots__ = ("dynamic", "leaf", "static", "tails")
+    __slots__ = ("dynamic", "static", "tails")
 
     def __init__(self) -> None:
+        super().__init__()
         self.static: dict[str, Node] = {}
         self.dynamic: list[Segment] = []
         self.tails: list[Tail] = []
-        self.leaf: Leaf | None = None
 
     def child(self, parts: list[Part]) -> Node:
         """Return the node behind one segment; made when it is new."""
@@ -227,8 +227,8 @@ class Tail(Pattern):
     def __init__(self, parts: list[Part]) -> None:
         super().__init__(parts)
         #: the rules that end in a slash, and those that do not
-        self.branch: Leaf = Leaf()
-        self.file: Leaf = Leaf()
+        self.branch: Place = Place()
+        self.file: Place = Place()
 
 
 def _segments(rule: Rule) -> Iterator[list[Part]]:
@@ -279,8 +279,7 @@ class Tree:
             path = f"{path}/{''.join(map(str, segment))}"
             if is_literal and not any(isinstance(p, Variable) for p in segment):
                 self.literal[path] = node
-        node.leaf = node.leaf or Leaf()
-        node.leaf.add(rule)
+        node.add(rule)
 
     def _add_tail(self, node: Node, segment: list[Part], rule: Rule) -> None:
         *parts, last = segment
@@ -297,26 +296,24 @@ class Tree:
         What this finds is what :meth:`match` would find, only sooner.
         """
         values: list[Any] | None = None
-        node = self.literal.get(path)
-        if node is not None:
-            leaf = node.leaf
-        else:
+        place: Place | None = self.literal.get(path)
+        if place is None:
             values = []
             folder, slash, name = path.rpartition("/")
             known = self.literal.get(folder) if slash else None
             if known is None:
-                leaf = self._leaf_behind(path, values)
+                place = self._place_behind(path, values)
             else:  # the name is no literal one, or we would have the path
-                node = _match_variable(known, name, values)
-                leaf = node.leaf if node else _leaf_of_tail(known, name, values)
-        rule = None if leaf is None else leaf.by_method.get(method)
+                place = _match_variable(known, name, values)
+                place = place or _place_of_tail(known, name, values)
+        rule = None if place is None else place.by_method.get(method)
         if rule is None or rule.may_redirect:
             return None
 
         return rule, rule.values(values) if values else rule.defaults.copy()
 
-    def _leaf_behind(self, path: str, values: list[Any]) -> Leaf | None:
-        """Return the first leaf behind a path, and add the values on the way."""
+    def _place_behind(self, path: str, values: list[Any]) -> Place | None:
+        """Return the first place behind a path, and add the values on the way."""
         node, segments = self.root, iter(path.split("/"))
         if next(segments):  # no slash in front
             return None
@@ -324,10 +321,10 @@ class Tree:
         for segment in segments:
             child = node.static.get(segment) or _match_variable(node, segment, values)
             if child is None:
-                return _leaf_of_tail(node, "/".join((segment, *segments)), values)
+                return _place_of_tail(node, "/".join((segment, *segments)), values)
 
             node = child
-        return node.leaf
+        return node
 
     def match(self, path: str, method: str) -> tuple[Rule, dict[str, Any]]:
         """Return the rule for a path, and the values for the view.
@@ -356,8 +353,8 @@ def _match_variable(node: Node, segment: str, values: list[Any]) -> Node | None:
     return None
 
 
-def _leaf_of_tail(node: Node, rest: str, values: list[Any]) -> Leaf | None:
-    """Return the first leaf for the rest of a path, unless a slash is at its end."""
+def _place_of_tail(node: Node, rest: str, values: list[Any]) -> Place | None:
+    """Return the first place for the rest of a path, unless a slash is at its end."""
     for tail in node.tails if rest[-1:] != "/" else ():
         try:
             values += tail.parse(rest)
@@ -433,23 +430,16 @@ class Search:
                 if rule is not None:
                     return rule
 
-        if segment == "" and index + 1 == self.count and node.leaf is not None:
-            return self.lenient(node.leaf)
+        if segment == "" and index + 1 == self.count:
+            return self.lenient(node)
 
         return None
 
     def end(self, node: Node) -> Rule | None:
         """Return the rule for a path that ends at a node."""
-        if node.leaf is not None:
-            rule = self.take(node.leaf)
-            if rule is not None:
-                return rule
-
-        folder = node.static.get("")
-        if folder is None or folder.leaf is None:
-            return None
-
-        return self.without_slash(folder.leaf)
+        rule = self.take(node)
+        folder = node.static.get("") if rule is None else None
+        return rule if folder is None else self.without_slash(folder)
 
     def finish(self, tail: Tail, rest: str) -> Rule | None:
         """Return the rule for a path whose rest a tail may take."""
@@ -461,41 +451,41 @@ class Search:
         )
         if ends_in_slash:
             ways.append((rest[:-1], self.lenient, tail.file))
-        for text, take, leaf in ways:
+        for text, take, place in ways:
             try:
                 values = tail.parse(text)
             except ValueError:
                 continue
-            rule = take(leaf)
+            rule = take(place)
             if rule is not None:
                 self.values += values
                 return rule
 
         return None
 
-    def take(self, leaf: Leaf) -> Rule | None:
-        """Return the rule of a leaf for the method; remember those in vain."""
-        rule = leaf.by_method.get(self.method) or leaf.any_method
+    def take(self, place: Place) -> Rule | None:
+        """Return the rule of a place for the method; remember those in vain."""
+        rule = place.by_method.get(self.method) or place.any_method
         if rule is None:
-            self.allowed.update(leaf.by_method)
+            self.allowed.update(place.by_method)
         return rule
 
-    def without_slash(self, leaf: Leaf) -> Rule | None:
+    def without_slash(self, place: Place) -> Rule | None:
         """Return the rule of a folder that was asked for without its slash.
 
         :raises SlashRequired: unless the rule takes that lightly.
         """
-        rule = self.take(leaf)
+        rule = self.take(place)
         if rule is not None and rule.strict_slashes:
             raise SlashRequired
 
         return rule
 
-    def lenient(self, leaf: Leaf) -> Rule | None:
+    def lenient(self, place: Place) -> Rule | None:
         """Return the rule of a file that was asked for with a slash, if it takes
         that lightly."""
-        lenient = [m for m, rule in leaf.by_method.items() if not rule.strict_slashes]
-        rule = leaf.by_method.get(self.method) or leaf.any_method
+        lenient = [m for m, rule in place.by_method.items() if not rule.strict_slashes]
+        rule = place.by_method.get(self.method) or place.any_method
         if rule is None:
             self.allowed.update(lenient)
             return None
