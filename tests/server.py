@@ -26,6 +26,7 @@ def served(app: Any, **options: Any) -> Iterator[str]:
     """Serve an application, and give its URL."""
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
         options.setdefault("log_level", "critical")
+        options.setdefault("timeout_keep_alive", 60)  # or it cuts off who is slow
         server = Server(uvicorn.Config(app, **options))
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
