@@ -12,16 +12,9 @@ THREAD     call it                         move back to the loop
 DIRECT     call it                         run it on a loop elsewhere, wait
 =========  ==============================  ==============================
 
-*Moving* is the trick of this module. The coroutine that lives through the
-request belongs to no thread: one that yields ``TO_THREAD`` is carried on by
-the worker, in the same :class:`contextvars.Context`, until it yields
-``TO_LOOP`` or is done. So a view with four plain hooks crosses over once and
-back once; all of them run in one thread; variables set on one side are seen
-on the other; and a request without plain callables never leaves the loop.
-
-DIRECT is plain code that drives a stage itself, with no loop in its thread:
-the shell, a script, an overridden plain stage that calls the one it
-overrides, and a WSGI server.
+What it means to move, :mod:`asyncflask.moving` tells. DIRECT is plain code that
+drives a stage itself, with no loop in its thread: the shell, a script, an
+overridden plain stage that calls the one it overrides, and a WSGI server.
 """
 
 from __future__ import annotations
@@ -30,31 +23,17 @@ import contextvars
 import functools
 import inspect
 import threading
-import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from enum import Enum
 from threading import get_ident
 from typing import Any
 
-import anyio
-
-from .context import DIRECT, LOOP, THREAD, RequestContext, Side, _current
-from .loops import (
-    LoopHandle,
-    Signal,
-    in_loop,
-    new_signal,
-    process_loop,
-    this_loop,
-    wait_on,
-    wait_through,
-)
+from .context import DIRECT, LOOP, _current
+from .loops import Signal, awaiting, in_loop, new_signal, process_loop, wait_through
+from .moving import TO_THREAD, Moving, leaving
 from .pipeline import opening, teardown
 from .sessions import open_session
-from .workers import Call, Desk, Errand, Worker, adopt
-
-#: where a scope brings along the desk of the thread that plain code is to run in
-DESK = "asyncflask.desk"
+from .workers import Call, Desk, Errand, adopt
 
 _MUST_BE_AWAITED = (
     "{!r} is async, and was needed in the middle of plain code that the event loop"
@@ -62,25 +41,13 @@ _MUST_BE_AWAITED = (
     " with `await render_template_async(...)`, for contexts with `async with`."
 )
 
-
-#: what is said of plain code that comes too late
-OVER = (
-    "Plain code of a request was to run when the request was over, and its thread"
-    " given back. Do it before the response is complete, or in a context of its"
-    " own: async with app.test_request_context(): ..."
-)
-
 #: hands the next item over to who iterates
 Give = Callable[[Any], Awaitable[None]]
 
-#: what stands for what a coroutine yields when it is at its end
-_DONE: Any = object()
 _NOTHING: dict[str, Any] = {}
 #: what plain code returns most; to ask whether it is a coroutine takes longer
 _PLAIN_RESULTS = frozenset((type(None), str, bytes, dict, list, tuple))
 
-#: held where other threads come to share a request's worker, and while it leaves
-_leaving = threading.Lock()
 #: True in tasks of the user's own, and in contexts entered by hand
 _apart: contextvars.ContextVar[bool] = contextvars.ContextVar(
     "asyncflask.apart", default=False
@@ -117,49 +84,11 @@ class KindTable(dict[Callable[..., Any], Kind]):
         return kind
 
 
-class _Move:
-    """What a request's coroutine awaits to be carried on elsewhere."""
-
-    def __init__(self) -> None:
-        self._only = (self,)
-
-    def __await__(self) -> Any:
-        return iter(self._only)  # in C: no generator to make and to resume
-
-
-TO_THREAD = _Move()
-TO_LOOP = _Move()
-
-
-@types.coroutine
-def within(
-    context: contextvars.Context, awaitable: Awaitable[Any]
-) -> Generator[Any, Any, Any]:
-    """Await something in a context other than the task's own."""
-    coroutine = _await(awaitable)
-    step: Callable[..., Any] = coroutine.send
-    value: Any = None
-    while True:
-        try:
-            yielded = context.run(step, value)
-        except StopIteration as stop:
-            return stop.value
-        step = coroutine.send
-        try:
-            value = yield yielded
-        except BaseException as exc:
-            step, value = coroutine.throw, exc
-
-
 def apart(context: contextvars.Context) -> contextvars.Context:
     """Mark a context as one that no request is carried in; what runs there waits
     for the plain code that it calls."""
     context.run(_apart.set, True)
     return context
-
-
-async def _await(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable
 
 
 class _Ready:
@@ -179,84 +108,6 @@ def answer(value: Any) -> Any:
     ctx = _current.get()
     plain = ctx.in_plain_code if isinstance(ctx, Calling) else not in_loop()
     return value if plain else _Ready(value)
-
-
-class Visit:
-    """One stay of a request in its worker, and what came of it.
-
-    :ivar signal: set when it is over.
-    :ivar outer: how to end what the request waited for before.
-    """
-
-    __slots__ = ("_step", "error", "outer", "signal", "yielded")
-
-    def __init__(
-        self, step: Callable[[], Any], signal: Signal, outer: Callable[[], object]
-    ) -> None:
-        self._step = step
-        self.signal: Signal = signal
-        self.outer: Callable[[], object] = outer
-        self.error: BaseException | None = None
-        self.yielded: Any = _DONE
-
-    def __call__(self) -> None:
-        self._take_step()
-        self.signal.set()
-
-    def _take_step(self) -> None:
-        try:
-            self.yielded = self._step()
-        except StopIteration:
-            pass
-        except BaseException as exc:
-            self.error = exc
-
-    def refuse(self, error: Exception) -> None:
-        """Raise an error where the coroutine wanted to go to."""
-        self.error = error
-        self.signal.set()
-
-    def withdraw(self) -> bool:
-        """Call it off; False if it may have begun."""
-        return False
-
-
-class FirstVisit(Visit):
-    """The stay that a request takes a worker for.
-
-    Where all code was plain, little of it is left once the response is there. Then the
-    worker is given back right here, and goes on with the next request.
-    """
-
-    __slots__ = ("_ctx",)
-
-    def __init__(self, ctx: Calling, step: Callable[[], Any]) -> None:
-        super().__init__(step, new_signal(), ctx._cancel_awaited)
-        self._ctx = ctx
-
-    def take(self, worker: Worker) -> bool:
-        """Take the step in a worker; False if it is not needed any more."""
-        ctx = self._ctx
-        was_laden = ctx.is_laden
-        ctx.side, ctx._cancel_awaited = THREAD, bool
-        ctx._employ(worker)
-        self._take_step()
-        if self.yielded is not _DONE or self.error is not None:
-            return True
-
-        return not ctx._leave_worker(was_laden)
-
-    def tell(self) -> None:
-        """Say that it is over."""
-        if not self.signal.set():  # its loop has gone, and nobody will end it
-            self._ctx.dismiss()
-
-    def withdraw(self) -> bool:
-        """Call it off; False if a worker has begun."""
-        is_off = self._ctx.app.workers.withdraw(self)
-        if is_off:
-            self._ctx._leave_queue()
-        return is_off
 
 
 class _Lent:
@@ -294,7 +145,7 @@ class _Lent:
 
     def __enter__(self) -> None:
         ctx = self._ctx
-        with _leaving:
+        with leaving:
             ctx._is_shared = True
             self._outer = ctx.side, ctx.context, ctx.desk, ctx._cancel_awaited
             ctx.side, ctx.context, ctx.desk = LOOP, self._context, self.desk
@@ -308,36 +159,13 @@ class _Lent:
         ctx.side, ctx.context, ctx.desk, ctx._cancel_awaited = self._outer
 
 
-class Calling(RequestContext):
-    """A request context that can call the user's code.
+class Calling(Moving):
+    """A request context that can call the user's code."""
 
-    :ivar context: where the request's context variables live; None until a
-        driver or a stage called by hand needs it.
-    """
-
-    context: contextvars.Context | None = None
-    is_laden: bool
-    side: Side
-    #: True when the request is over
-    closed: bool = False
-    #: True for one that has failed, as long as the debugger keeps it
-    is_kept: bool = False
-    #: the thread that such a one keeps as well
-    kept_worker: Worker | None = None
     #: True once the response is left to who sends it, who ends the request too
     is_streaming = False
-    #: where plain callables run, once one has been called
-    desk: Desk | None = None
-    _worker: Worker | None = None
     #: the thread that drives the request, where one does
     _driver = 0
-    _loop: LoopHandle | None = None
-    #: the tasks of this request that wait for one of them to get a worker
-    _queue: list[Signal] | None = None
-    #: True once anybody but the request itself may want its worker
-    _is_shared = False
-    #: ends the async code that the worker waits for
-    _cancel_awaited: Callable[[], object] = bool
     #: True while the loop stands still and waits for the worker
     _loop_waits = False
 
@@ -408,123 +236,6 @@ class Calling(RequestContext):
         """True in the plain code that drives the request, and in no other thread."""
         return self.side is DIRECT and self._driver == get_ident()
 
-    async def to_thread(self) -> None:
-        """Go on in the request's worker, if the request is on the loop."""
-        if self.side is LOOP:
-            await TO_THREAD
-
-    async def to_loop(self) -> None:
-        """Go on on the loop, if the request is in its worker."""
-        if self.side is THREAD:
-            await TO_LOOP
-
-    # ------------------------------------------------------------- carrying
-
-    async def carry(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Run a coroutine in the request's context, moving it as it asks.
-
-        It starts and ends on the loop, whatever happens between.
-        """
-        rest = self.start(coroutine)
-        if rest is not None:
-            await rest
-
-    def start(self, coroutine: Coroutine[Any, Any, None]) -> Awaitable[Any] | None:
-        """Begin to carry a coroutine; return what is left to be awaited.
-
-        Most need not wait for anything and are done with this. What one has to
-        say it leaves on the context: a value that it returned would have to be
-        caught as a StopIteration, which costs more than all the rest here.
-        """
-        steps = coroutine.__await__()
-        yielded = self.context.run(next, steps, _DONE)  # type: ignore[union-attr]
-        return None if yielded is _DONE else self._carry_on(coroutine, steps, yielded)
-
-    @types.coroutine
-    def _carry_on(
-        self,
-        coroutine: Coroutine[Any, Any, None],
-        steps: Generator[Any, Any, None],
-        yielded: Any,
-    ) -> Generator[Any, Any, None]:
-        """Carry a coroutine to its end."""
-        run: Callable[..., Any] = self.context.run  # type: ignore[union-attr]
-        while yielded is not _DONE:
-            step: Callable[[], Any] | None = None
-            try:
-                if yielded is TO_THREAD:
-                    there = functools.partial(run, next, steps, _DONE)
-                    desk = self.desk or self._known_desk()
-                    if desk is None and self._queue is None:
-                        visit = self._claim_worker(there)
-                    else:
-                        desk = desk or (yield from self.engage().__await__())
-                        visit = self.depart(desk, there)
-                    yield from self.arrive(visit).__await__()
-                    if visit.error is not None:
-                        raise visit.error
-                    if visit.yielded is not TO_LOOP:
-                        return
-                else:
-                    value = yield yielded
-                    if value is not None:
-                        step = functools.partial(run, steps.send, value)
-            except GeneratorExit:
-                run(coroutine.close)
-                raise
-            except BaseException as exc:
-                if coroutine.cr_frame is None:  # type: ignore[attr-defined]
-                    raise
-                step = functools.partial(run, steps.throw, exc)
-            try:
-                yielded = run(next, steps, _DONE) if step is None else step()
-            except StopIteration:
-                return
-
-    def depart(
-        self, desk: Desk, step: Callable[[], Any], signal: Signal | None = None
-    ) -> Visit:
-        """Have the worker take a step while the request is in its thread.
-
-        :param signal: what to set when it is over. :meth:`arrive` waits for that.
-        """
-        visit = Visit(step, signal or new_signal(), self._cancel_awaited)
-        self.side, self._cancel_awaited = THREAD, bool
-        desk.submit(visit)
-        return visit
-
-    def _claim_worker(self, step: Callable[[], Any]) -> Visit:
-        """Have the next free worker take a step, and be the request's from then on."""
-        visit = FirstVisit(self, step)
-        self._queue = []
-        try:
-            self.app.workers.post(visit)
-        except BaseException:
-            self._leave_queue()
-            raise
-        return visit
-
-    async def arrive(self, visit: Visit, wanted: bool = True) -> None:
-        """Wait until the worker has taken its step; the request is on the loop then.
-
-        :param wanted: False if nobody does, so that async code which the worker
-            waits for is cancelled.
-        """
-        try:
-            if not wanted:
-                self._cancel_awaited()
-            await visit.signal.wait()
-        except GeneratorExit:  # first: there may be no loop to ask for its exception
-            visit.withdraw()
-            raise
-        except anyio.get_cancelled_exc_class():
-            if not visit.withdraw():
-                self._cancel_awaited()
-                await wait_on(visit.signal)
-            raise
-        finally:
-            self.side, self._cancel_awaited = LOOP, visit.outer
-
     async def _hop(self, function: Callable[[], Any]) -> Any:
         """Call a plain function in the worker for a task of the user's own.
 
@@ -536,115 +247,6 @@ class Calling(RequestContext):
             await self.engage()
         await wait_through(signal)
         return call.result()
-
-    def _submit(self, call: Call) -> bool:
-        """Hand a job to the request's worker; False if it has none."""
-        with _leaving:
-            self._is_shared = True
-            desk = call.desk = self.desk
-            if desk is not None:
-                desk.calls.add(call)
-                desk.submit(call)
-            return desk is not None
-
-    async def engage(self) -> Desk:
-        """Take a worker for the rest of the request."""
-        queue = self._queue  # before the desk, which a worker sets first
-        desk = self._known_desk()
-        if desk is not None:
-            return desk
-
-        if queue is not None:  # another task of the request is in line already
-            signal = new_signal()
-            queue.append(signal)
-            if queue is self._queue:
-                await signal.wait()
-            return await self.engage()
-
-        worker = self.app.workers.acquire_idle()
-        if worker is None:
-            worker = await self._queue_up()
-        if self.closed:
-            self.app.workers.release(worker)
-            raise RuntimeError(OVER)
-
-        self._employ(worker)
-        return worker.desk
-
-    def _employ(self, worker: Worker) -> None:
-        """Have a worker from now on; tell the tasks that wait for that."""
-        self._worker, self.desk, self.is_laden = worker, worker.desk, True
-        self._leave_queue()
-
-    def _leave_queue(self) -> None:
-        queue, self._queue = self._queue, None
-        for signal in queue or ():
-            signal.set()
-
-    def _leave_worker(self, was_laden: bool) -> bool:
-        """Give up the worker before the end, if nobody can want it any more."""
-        response = self.response
-        if (
-            response is None
-            or type(response.body) is not bytes
-            or self.bodies
-            or self.app.teardown_request_funcs
-        ):
-            return False
-
-        with _leaving:
-            if self._is_shared or self.desk is None:
-                return False
-
-            # The desk last: without one, the loop may employ another at once.
-            self._worker, self.is_laden = None, was_laden
-            self.desk = None
-        return True
-
-    async def _queue_up(self) -> Worker:
-        """Wait for a worker; other tasks of the request wait for this one then."""
-        self._queue = []
-        try:
-            return await self.app.workers.acquire()
-        finally:
-            self._leave_queue()
-
-    def _known_desk(self) -> Desk | None:
-        """Return the desk of this request, of its caller, or of the outer context.
-
-        :raises RuntimeError: when the request is over.
-        """
-        if self.closed:
-            raise RuntimeError(OVER)
-
-        self._loop = self._loop or this_loop()
-        outer = self._outer[0] if self._outer else None
-        desk = self.desk or self.scope.get(DESK)
-        if desk is None and isinstance(outer, Calling) and outer.app is self.app:
-            with _leaving:
-                outer._is_shared, desk = True, outer.desk
-        if desk is not None:  # a worker may be setting it right now
-            self.desk = desk
-        return desk
-
-    def dismiss(self) -> None:
-        """End the request: its worker is given back and no other is taken."""
-        self.closed = True
-        worker, self._worker = self._worker, None
-        if self.is_kept and worker is not None:
-            self.app.workers.release(worker, for_good=True)
-            self.kept_worker = worker
-        elif worker is not None:
-            self.app.workers.release(worker)
-        if not self.is_kept:
-            self.context = self.desk = None
-
-    def forget(self) -> None:
-        """Let go of what a failed request has kept."""
-        self.is_kept = False
-        if self.kept_worker is not None:
-            self.kept_worker.stop()
-        self.dismiss()
 
     # --------------------------------------------------------- from plain code
 
@@ -749,7 +351,7 @@ class Calling(RequestContext):
 
         lent = _Lent(self, function)
         with lent:  # also between two items: tasks of its own may go on then
-            errand = lent.start(_await(function(give)))
+            errand = lent.start(awaiting(function(give)))
             errand.work(lambda: items)
             try:
                 while items:

@@ -15,7 +15,8 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+import types
+from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import anyio
@@ -349,3 +350,28 @@ def process_loop() -> AsyncioHandle:
 
     _process_loops.append(_ProcessLoop())
     return _process_loops[-1].handle()
+
+
+@types.coroutine
+def within(
+    context: contextvars.Context, awaitable: Awaitable[Any]
+) -> Generator[Any, Any, Any]:
+    """Await something in a context other than the task's own."""
+    coroutine = awaiting(awaitable)
+    step: Callable[..., Any] = coroutine.send
+    value: Any = None
+    while True:
+        try:
+            yielded = context.run(step, value)
+        except StopIteration as stop:
+            return stop.value
+        step = coroutine.send
+        try:
+            value = yield yielded
+        except BaseException as exc:
+            step, value = coroutine.throw, exc
+
+
+async def awaiting(awaitable: Awaitable[Any]) -> Any:
+    """Await something, as a coroutine."""
+    return await awaitable

@@ -17,9 +17,10 @@ import anyio
 import anyio.to_thread
 from starlette.types import Message, Receive
 
-from .calling import Calling, within
+from .calling import Calling
 from .exceptions import ClientDisconnected, HTTPException, RequestTimeout
 from .forms import Body, Limits, UnreadBody
+from .loops import within
 from .pipeline import DRAIN, expected_body, limits_for, setting
 
 #: bytes of a big body that are taken in between two trips to a thread

@@ -26,11 +26,12 @@ from typing import Any
 import anyio.to_thread
 from starlette.types import Message, Receive, Scope, Send
 
-from .calling import Calling, Visit, within
+from .calling import Calling
 from .exceptions import ClientDisconnected
 from .files import FileBody, lost, read_cached
-from .loops import Signal, checkpoint, new_signal
+from .loops import Signal, checkpoint, new_signal, within
 from .mounting import body_once_more, merged_start
+from .moving import Visit
 from .pipeline import log_exception
 from .watching import farewell, to_the_end, unless
 from .wrappers import AppBody, Response, as_bytes

@@ -21,12 +21,12 @@ from urllib.parse import SplitResult, quote, unquote, urlencode, urljoin, urlspl
 import anyio
 from starlette.types import Message, Scope
 
-from .calling import DESK
 from .cookies import parse_set_cookie
 from .datastructures import FileStorage, ResponseHeaders
 from .json import dumps, loads
 from .lazy import cached_property
 from .loops import process_loop
+from .moving import DESK
 from .workers import Desk
 
 if TYPE_CHECKING:

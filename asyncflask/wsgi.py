@@ -21,12 +21,13 @@ import anyio
 from starlette.types import ASGIApp, Message, Scope
 
 from . import pipeline, static
-from .calling import OVER, Calling, Give
+from .calling import Calling, Give
 from .environ import build_scope
 from .exceptions import BadRequest, HTTPException, LengthRequired
 from .files import FileBody, lost
 from .forms import UnreadBody
 from .mounting import Mount, body_once_more, is_last, merged_start
+from .moving import OVER
 from .pipeline import (
     begin,
     find_mount,

@@ -87,6 +87,7 @@ ALIASES = {"asyncflask.calling.Calling": "RequestContext"}
 #: the pages on what these modules do
 PAGES = {
     "asyncflask.calling": "sync-and-async",
+    "asyncflask.moving": "sync-and-async",
     "asyncflask.pipeline": "lifecycle",
     "asyncflask.routing": "quickstart",
 }

@@ -15,11 +15,12 @@ import pytest
 from asyncflask import (
     Flask,
     _request_ctx_stack,
-    calling,
+    moving,
     render_template_string_async,
 )
-from asyncflask.calling import TO_LOOP, Calling, FirstVisit
+from asyncflask.calling import Calling
 from asyncflask.exceptions import ServiceUnavailable
+from asyncflask.moving import TO_LOOP, FirstVisit
 from asyncflask.testing import build_request
 from asyncflask.workers import Desk, Worker, WorkerPool
 
@@ -336,7 +337,7 @@ async def test_a_worker_stays_for_a_context_that_takes_it_over_as_it_leaves(
 ):
     app, leaving = Flask(__name__), Hesitant()
     loop = asyncio.get_running_loop()
-    monkeypatch.setattr(calling, "_leaving", leaving)
+    monkeypatch.setattr(moving, "leaving", leaving)
 
     @app.route("/")
     def view():

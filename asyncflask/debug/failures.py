@@ -17,8 +17,8 @@ from typing import Any
 
 import anyio
 
-from ..calling import Calling, apart, within
-from ..loops import new_signal
+from ..calling import Calling, apart
+from ..loops import new_signal, within
 from ..workers import Call, Worker
 from .console import Console
 
