@@ -28,7 +28,7 @@ from enum import Enum
 from threading import get_ident
 from typing import Any
 
-from .context import DIRECT, LOOP, _current
+from .context import DIRECT, LOOP, Side, _current
 from .loops import Signal, awaiting, in_loop, new_signal, process_loop, wait_through
 from .moving import TO_THREAD, Moving, leaving
 from .pipeline import opening, teardown
@@ -162,6 +162,8 @@ class _Lent:
 class Calling(Moving):
     """A request context that can call the user's code."""
 
+    side: Side
+    desk: Desk | None
     #: True once the response is left to who sends it, who ends the request too
     is_streaming = False
     #: the thread that drives the request, where one does

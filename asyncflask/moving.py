@@ -40,7 +40,7 @@ OVER = (
 _DONE: Any = object()
 
 #: held where other threads come to share a request's worker, and while it leaves
-leaving = threading.Lock()
+leaving: threading.Lock = threading.Lock()
 
 
 class _Move:
