@@ -21,6 +21,9 @@ class cached_property(Generic[T]):
     Threads that ask at the same moment may each work it out; one value stays.
     """
 
+    #: the last class that was found to hold this, and none in its place
+    _holder: type | None = None
+
     def __init__(self, function: Callable[[Any], T]) -> None:
         self._function = function
         self.__doc__ = function.__doc__
@@ -37,8 +40,14 @@ class cached_property(Generic[T]):
             return self
 
         value = self._function(instance)
-        if getattr(owner, self._name) is self:
+        if owner is self._holder or self._is_held_by(owner):
             object.__setattr__(instance, self._name, value)
         else:  # a subclass has one of its own, and asks for this one
             instance.__dict__[self._name] = value
         return value
+
+    def _is_held_by(self, owner: type) -> bool:
+        is_held = getattr(owner, self._name) is self
+        if is_held:
+            self._holder = owner
+        return is_held
