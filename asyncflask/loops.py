@@ -3,7 +3,8 @@
 A :class:`LoopHandle` reaches a loop from any thread; a :class:`Signal` lets a
 task wait for one. Both come in two kinds, for asyncio (and what is built like
 it, such as uvloop) and for trio. :func:`process_loop` is the loop for async
-callables that plain code needs where no server brings one.
+callables that plain code needs where no server brings one. :func:`within` is for
+tasks: it awaits something in another context than their own.
 """
 
 from __future__ import annotations
