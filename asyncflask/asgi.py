@@ -177,7 +177,7 @@ async def is_static(ctx: Calling) -> bool:
     try:
         response = static.respond(ctx)
     except HTTPException as exc:
-        ctx.routing_exception = without_traceback(exc)
+        ctx.unmatched(without_traceback(exc))
         return False
 
     ctx.response, body = response, response.body

@@ -196,7 +196,7 @@ class Calling(Moving):
             if kwargs:
                 return function(*args, **kwargs)  # type: ignore[no-any-return]
 
-            return function(*args)  # type: ignore[no-any-return] # with no dict to make
+            return function(*args) if args else function()  # type: ignore[no-any-return]
 
         return self._call(kind, function, args, kwargs)
 

@@ -109,6 +109,7 @@ class RequestContext:
     """
 
     flashes: list[Any] | None = None
+    routing_exception: Exception | None = None
     rule: Rule | None = None
     endpoint: str | None = None
     view_args: dict[str, Any] | None = None
@@ -117,6 +118,8 @@ class RequestContext:
     #: False if there is none for certain
     may_have_body: bool = True
     body: Body | None = None
+    #: why the body was refused
+    body_error: Exception | None = None
     #: what has been made of the request, for the driver to send
     response: Response | None = None
     #: bodies of responses that are not of bytes, to be closed sent or not
@@ -132,9 +135,8 @@ class RequestContext:
     def __init__(self, app: Flask, scope: Scope) -> None:
         self.app = app
         self.scope = scope
-        self.routing_exception: Exception | None = None
-        #: why the body was refused
-        self.body_error: Exception | None = None
+        #: True when the way to the view is clear: nothing is to be said in its place
+        self.is_clear: bool = False
         #: True once anything has opened the session
         self.has_session: bool = False
         #: True once it holds what must be given back: a worker, a body
@@ -190,12 +192,22 @@ class RequestContext:
 
     def routed(self, endpoint: str, values: dict[str, Any]) -> None:
         """Remember the endpoint, here and on the request if there is one yet."""
-        self.endpoint = endpoint
-        self.view_args = values
+        self.endpoint, self.view_args = endpoint, values
         self.routing_exception = None
+        self._tell_request()
+
+    def unmatched(self, error: Exception) -> None:
+        """Keep the error that says why there is no view for the request."""
+        self.routing_exception, self.is_clear = error, False
+        self._tell_request()
+
+    def _tell_request(self) -> None:
         if self._request is not None:
-            self._request.endpoint = endpoint
-            self._request.view_args = values
+            self._request.adopt(self)
+
+    def refuse_body(self, error: Exception) -> None:
+        """Keep the error that the view is not called for."""
+        self.body_error, self.is_clear = error, False
 
     @property
     def has_teardown(self) -> bool:

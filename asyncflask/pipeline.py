@@ -89,12 +89,16 @@ async def respond(ctx: Calling, failure: Exception | None = None) -> None:
         if app.before_request_funcs or stages.preprocesses:
             rv = await stages.preprocess_request(ctx)
         if rv is None:
-            dispatch_request = stages.dispatch_request
-            rv = await dispatch_request(ctx)
-        make_response = stages.make_response
-        response = make_response(app, rv)
-        if not isinstance(response, Response):
-            response = await response
+            endpoint: Any = ctx.endpoint if ctx.is_clear else None
+            view = app.view_functions.get(endpoint)
+            if view is None or stages.dispatches:
+                rv = await stages.dispatch_request(ctx)
+            else:  # what the default of the stage comes to
+                rv = await ctx.call(view, (), ctx.view_args)  # type: ignore[arg-type]
+        if type(rv) is str and not stages.makes:  # as most are, made soonest
+            response = app.response_class(rv)
+        else:
+            response = await stages.make_response(app, rv)
     except Exception as exc:
         response = await rescue(ctx, exc)
     try:
@@ -140,6 +144,9 @@ class Stages:
         self.processes: bool = self.saves_sessions or is_overridden(
             app, "process_response"
         )
+        # True where it has another way to do it.
+        self.dispatches: bool = is_overridden(app, "dispatch_request")
+        self.makes: bool = is_overridden(app, "make_response")
         self.updates_templates: bool = is_overridden(app, "update_template_context")
         self.preprocess_request: Callable[..., Awaitable[Any]] = _stage_of(
             app, "preprocess_request", preprocess_request
@@ -148,7 +155,7 @@ class Stages:
             app, "dispatch_request", dispatch
         )
         self.make_response: Callable[[Flask, Any], Any] = to_response
-        if is_overridden(app, "make_response"):
+        if self.makes:
             self.make_response = _overridden_make_response
         self.process_response: Callable[[Calling, Response], Awaitable[Response]] = (
             process_response
@@ -208,14 +215,15 @@ def begin(ctx: Calling) -> None:
         find = app.url_map.find
         found = find(path, method) or ctx.url_adapter.match_rule()
     except HTTPException as exc:
-        ctx.routing_exception = without_traceback(exc)
+        ctx.unmatched(without_traceback(exc))
         return
     except Exception as exc:  # a converter's own
-        ctx.routing_exception = exc
+        ctx.unmatched(exc)
         return
 
     rule, ctx.view_args = found
     ctx.rule, ctx.endpoint = rule, rule.endpoint
+    ctx.is_clear = method != "OPTIONS"  # which may be answered for the view
     if rule.stream_body:  # whose view iterates, be there a body or not
         ctx.may_have_body = True
 
@@ -235,7 +243,7 @@ def take_body(ctx: Calling, chunks: Iterable[bytes]) -> None:
             ctx.body.feed(chunk)
         ctx.body.end()
     except HTTPException as exc:
-        ctx.body_error = exc
+        ctx.refuse_body(exc)
 
 
 def expected_body(ctx: Calling) -> Body:
@@ -274,7 +282,8 @@ async def opening(ctx: Calling) -> None:
         try:
             endpoint, values = await ctx.call(app.match_request)
         except HTTPException as exc:
-            ctx.routing_exception = exc
+            ctx.rule = ctx.endpoint = ctx.view_args = None
+            ctx.unmatched(exc)
         else:
             ctx.routed(endpoint, values)
     if app.stages.opens_sessions:

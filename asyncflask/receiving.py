@@ -51,10 +51,10 @@ async def take_body(ctx: Calling, receive: Receive) -> None:
     except ClientDisconnected:
         raise
     except RequestTimeout as exc:
-        ctx.body_error = exc
+        ctx.refuse_body(exc)
     except HTTPException as exc:
-        ctx.body_error = exc
-        if not any(name == b"expect" for name, _ in ctx.scope["headers"]):
+        ctx.refuse_body(exc)
+        if b"expect" not in ctx.body_fields:
             await intake.drain(max(limits_for(ctx).content_length or 0, DRAIN))
 
 

@@ -77,7 +77,13 @@ def look_over(
     host: bytes | None = None
     about_body: dict[bytes, bytes] | None = None
     for name, value in scope["headers"]:
-        if name in {b"host", b"content-length", b"content-type", b"transfer-encoding"}:
+        if name in {
+            b"host",
+            b"content-length",
+            b"content-type",
+            b"expect",
+            b"transfer-encoding",
+        }:
             if name == b"host":
                 host = value if host is None else _SEVERAL_HOSTS
             elif about_body is None:

@@ -128,7 +128,7 @@ def step_aside(ctx: Calling) -> Mount | None:
     try:
         ctx.response = static.respond(ctx)
     except HTTPException as exc:
-        ctx.routing_exception = without_traceback(exc)
+        ctx.unmatched(without_traceback(exc))
         mount = find_mount(ctx.app, ctx.scope)
         ctx.is_aside = mount is not None
         return mount

@@ -20,6 +20,7 @@ from asyncflask import (
     url_for,
 )
 from asyncflask.converters import BaseConverter
+from asyncflask.exceptions import NotFound
 
 
 async def test_a_view_answers_the_methods_of_its_rule(app: Flask, client):
@@ -553,4 +554,36 @@ async def test_request_processing_calls_the_stages(driver: str):
             *("dispatch_request", "view", "make_response", "process_response"),
             *("save_session", "after"),
         ]
+        app.workers.close()
+
+
+async def test_a_request_that_match_request_refuses_has_no_view(driver: str):
+    class Closed(Flask):
+        def match_request(self):
+            assert request.endpoint == "view"  # which the rules alone would say
+            raise NotFound("Closed.")
+
+    class AsyncClosed(Flask):
+        async def match_request(self):
+            assert request.endpoint == "view"
+            raise NotFound("Closed.")
+
+    from .conftest import Caller
+
+    for cls in Closed, AsyncClosed:
+        app = cls(__name__)
+
+        @app.errorhandler(404)
+        async def look(error):
+            assert request.routing_exception is error
+            matched = request.endpoint, request.view_args, request.url_rule
+            assert matched == (None, None, None)
+            return f"looked at: {error.description}", 404
+
+        @app.route("/<int:id>")
+        async def view(id):
+            return "the view"
+
+        got = await Caller(app, driver).get("/3")
+        assert (got.status_code, got.text) == (404, "looked at: Closed.")
         app.workers.close()

@@ -57,6 +57,12 @@ async def test_what_is_no_file_is_a_404_like_any_other(app, client, folder):
     assert (got.status_code, got.headers["allow"]) == (405, "GET, HEAD")
 
 
+async def test_no_view_stands_in_for_a_file_that_is_missing(app, client, folder):
+    app.add_url_rule("/elsewhere", "static", lambda: "the view")
+    assert (await client.get("/elsewhere")).text == "the view"
+    assert (await client.get("/static/nothing")).status_code == 404
+
+
 async def test_what_the_browser_has_is_not_sent_again(client, folder):
     etag = (await client.get("/static/style.css")).headers["etag"]
     for name, value, status in (
