@@ -128,13 +128,14 @@ class RequestContext:
     is_aside: bool = False
     #: what the request has failed with, or only the handler for 500 has handled
     exception: BaseException | None = None
-    _request: Request | None = None
     #: the contexts that were current before each push of this one
     _outer: Any = ()
 
     def __init__(self, app: Flask, scope: Scope) -> None:
         self.app = app
         self.scope = scope
+        #: the request object, if it has been asked for
+        self.known_request: Request | None = None
         #: True when the way to the view is clear: nothing is to be said in its place
         self.is_clear: bool = False
         #: True once anything has opened the session
@@ -149,7 +150,8 @@ class RequestContext:
     @cached_property
     def request(self) -> Request:
         """The request object, an instance of :attr:`Flask.request_class`."""
-        request = self.request = self._request = self.app.request_class(self.scope)
+        request = self.app.request_class(self.scope)
+        self.request = self.known_request = request
         request.adopt(self)
         return request
 
@@ -194,16 +196,17 @@ class RequestContext:
         """Remember the endpoint, here and on the request if there is one yet."""
         self.endpoint, self.view_args = endpoint, values
         self.routing_exception = None
-        self._tell_request()
+        self.tell_request()
 
     def unmatched(self, error: Exception) -> None:
         """Keep the error that says why there is no view for the request."""
         self.routing_exception, self.is_clear = error, False
-        self._tell_request()
+        self.tell_request()
 
-    def _tell_request(self) -> None:
-        if self._request is not None:
-            self._request.adopt(self)
+    def tell_request(self) -> None:
+        """Have the request take over what is known by now, if it is there already."""
+        if self.known_request is not None:
+            self.known_request.adopt(self)
 
     def refuse_body(self, error: Exception) -> None:
         """Keep the error that the view is not called for."""

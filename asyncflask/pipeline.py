@@ -226,6 +226,8 @@ def begin(ctx: Calling) -> None:
     ctx.is_clear = method != "OPTIONS"  # which may be answered for the view
     if rule.stream_body:  # whose view iterates, be there a body or not
         ctx.may_have_body = True
+    if ctx.known_request is not None:  # a converter has asked for it
+        ctx.tell_request()
 
 
 def find_mount(app: Flask, scope: Scope) -> Mount | None:
@@ -356,13 +358,15 @@ async def dispatch_request(ctx: Calling) -> Any:
 
 async def rescue(ctx: Calling, exc: Exception) -> Response:
     """Return the response for an exception; raise it if it is to leave the app."""
-    handled, rv = await handle_exception(ctx, exc)
-    if not handled:
-        raise exc
+    app, rv = ctx.app, exc
+    if app.error_handlers or not isinstance(exc, HTTPException):
+        handled, rv = await handle_exception(ctx, exc)
+        if not handled:
+            raise exc
 
     if isinstance(exc, HTTPException):
         without_traceback(exc)
-    made = ctx.app.stages.make_response(ctx.app, rv)
+    made = app.stages.make_response(app, rv)
     return made if isinstance(made, Response) else await made
 
 
@@ -386,7 +390,7 @@ async def handle_exception(ctx: Calling, exc: Exception) -> tuple[bool, Any]:
     if isinstance(exc, starlette.exceptions.HTTPException):
         exc = from_starlette(ctx.app, exc)
     if isinstance(exc, HTTPException) and exc.response is not None:
-        return True, exc.response
+        return True, exc
 
     handler = find_handler(ctx.app, exc)
     if handler is not None and not isinstance(exc, RequestRedirect):
@@ -478,7 +482,10 @@ def to_response(app: Flask, rv: Any) -> Any:
     :raises TypeError: for a value that is none; the message names the endpoint.
     """
     cls = app.response_class
-    if type(rv) is str or isinstance(rv, _TEXT):
+    if isinstance(rv, HTTPException):
+        return _from_error(app, rv)
+
+    if isinstance(rv, _TEXT):
         return cls(rv)
 
     if isinstance(rv, Response):
@@ -489,9 +496,6 @@ def to_response(app: Flask, rv: Any) -> Any:
 
     if isinstance(rv, tuple):
         return _from_tuple(app, rv)
-
-    if isinstance(rv, HTTPException):
-        return _from_error(app, rv)
 
     if isinstance(rv, (Iterator, AsyncIterator)):
         return cls(rv)

@@ -291,9 +291,12 @@ class Tree:
         (tail.branch if rule.is_branch else tail.file).add(rule)
 
     def find(self, path: str, method: str) -> tuple[Rule, dict[str, Any]] | None:
-        """Go down the tree, the first alternative at each node, and never back.
+        """Return what :meth:`match` would, only sooner; None if a redirect is due.
 
-        What this finds is what :meth:`match` would find, only sooner.
+        Most rules are there where the first alternative at each node leads to.
+
+        :raises MethodNotAllowed: as :meth:`match` does.
+        :raises NotFound: likewise.
         """
         values: list[Any] | None = None
         place: Place | None = self.literal.get(path)
@@ -303,14 +306,30 @@ class Tree:
             known = self.literal.get(folder) if slash else None
             if known is None:
                 place = self._place_behind(path, values)
-            else:  # the name is no literal one, or we would have the path
+            elif known.dynamic or known.tails:  # it has no literal child of that name
                 place = _match_variable(known, name, values)
                 place = place or _place_of_tail(known, name, values)
+            elif known is self.root:
+                raise NotFound()  # no rule starts like this
         rule = None if place is None else place.by_method.get(method)
-        if rule is None or rule.may_redirect:
+        if rule is None:
+            return self._search_for(path, method)
+
+        if rule.may_redirect:
             return None
 
         return rule, rule.values(values) if values else rule.defaults.copy()
+
+    def _search_for(self, path: str, method: str) -> tuple[Rule, dict[str, Any]] | None:
+        if path[:1] != "/":  # there is more in it than a path
+            return None
+
+        try:
+            found = self.match(path, method)
+        except SlashRequired:
+            return None
+
+        return None if found[0].may_redirect else found
 
     def _place_behind(self, path: str, values: list[Any]) -> Place | None:
         """Return the first place behind a path, and add the values on the way."""
@@ -321,7 +340,14 @@ class Tree:
         for segment in segments:
             child = node.static.get(segment) or _match_variable(node, segment, values)
             if child is None:
-                return _place_of_tail(node, "/".join((segment, *segments)), values)
+                if node.tails:
+                    rest = "/".join((segment, *segments))
+                    return _place_of_tail(node, rest, values)
+
+                if node is self.root and not node.dynamic:
+                    raise NotFound()  # no rule starts like this
+
+                return None
 
             node = child
         return node
@@ -521,9 +547,9 @@ class Map:
         self.has_subdomains: bool = False
         #: the endpoints with rules that leave a default out of the URL
         self._defaulted: dict[str, list[Rule]] = {}
-        #: return what :meth:`MapAdapter.match_rule` would, or None. The quick way:
-        #: it knows only path and method, and neither hosts nor redirects nor
-        #: errors. None means: go the other way.
+        #: do what :meth:`MapAdapter.match_rule` would, or return None. The quick way:
+        #: it knows only path and method, and neither hosts nor redirects. None
+        #: means: go the other way.
         self.find: Callable[[str, str], tuple[Rule, dict[str, Any]] | None]
         self.find = self._tree.find
 

@@ -411,7 +411,9 @@ class Response:
             self.body: Any = response.encode()
         else:
             self.response = response
-        if status is not None:
+        if type(status) is int and 100 <= status <= 999:
+            self.status_code = status
+        elif status is not None:
             self.status = status
         if headers:
             self._add_headers(headers, keep_type=mimetype is not None)

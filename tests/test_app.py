@@ -189,6 +189,30 @@ async def test_a_custom_converter_serves_its_rules(app: Flask, client):
     assert (await client.get("/a,b,c")).text == "3 /a,b,c"
 
 
+async def test_a_converter_may_look_at_the_request(app: Flask, client):
+    class OfTheHost(BaseConverter):
+        def to_python(self, value):
+            if request.args.get("refuse"):
+                raise ValueError
+            return f"{value}@{request.host}"
+
+    app.url_map.converters["of_the_host"] = OfTheHost
+
+    @app.route("/users/<of_the_host:user>")
+    def user(user):
+        assert request.view_args == {"user": user}
+        return f"{user} {request.endpoint} {request.url_rule.rule}"
+
+    @app.errorhandler(404)
+    def missing(error):
+        assert request.routing_exception is error
+        return "missing", 404
+
+    got = await client.get("/users/ann")
+    assert got.text == "ann@localhost user /users/<of_the_host:user>"
+    assert (await client.get("/users/ann?refuse=1")).text == "missing"
+
+
 async def test_subdomains_choose_among_rules(app: Flask, client):
     app.server_name = "example.com"
 

@@ -42,6 +42,17 @@ def outcome(url_map: Map, path: str, method: str = "GET", subdomain: str | None 
     return rule.endpoint, values
 
 
+def quick_outcome(url_map: Map, path: str, method: str = "GET"):
+    """Return what :func:`outcome` does, the quick way; None if that leaves it open."""
+    try:
+        found = url_map.find(path, method)
+    except MethodNotAllowed as exc:
+        return exc.allowed
+    except NotFound as exc:
+        return type(exc)
+    return None if found is None else (found[0].endpoint, found[1])
+
+
 @dataclass
 class At:
     """A request, as far as a map needs to know it."""
@@ -164,7 +175,7 @@ METHODS = (None, ["GET"], ["GET"], ["POST"], ["GET", "POST"])
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_find_gives_what_match_gives_or_nothing(seed):
+def test_find_gives_what_match_gives_unless_a_slash_is_missing(seed):
     rng = random.Random(seed)
     rules = sorted({random_rule(rng) for _ in range(rng.randint(8, 25))})
     url_map = table(
@@ -182,10 +193,10 @@ def test_find_gives_what_match_gives_or_nothing(seed):
     hits = 0
     for path in [random_path(rng, rules) for _ in range(150)]:
         for method in ("GET", "HEAD", "POST", "DELETE"):
-            found = url_map.find(path, method)
-            if found is not None:
-                hits += 1
-                assert found == url_map.match(path, method), (path, method)
+            found = quick_outcome(url_map, path, method)
+            hits += isinstance(found, tuple)
+            expected = outcome(url_map, path, method)
+            assert (found or SlashRequired) == expected, (path, method)
     assert hits
 
 
@@ -468,12 +479,8 @@ def test_an_odd_path_raises_nothing_but_what_is_documented(path):
     for rule in rules:
         url_map.add(Rule(rule, endpoint=rule, methods=["GET"]))
     for method in ("GET", "POST", "", "ü"):
-        found = url_map.find(path, method)
-        try:
-            matched = url_map.match(path, method)
-        except (NotFound, MethodNotAllowed, SlashRequired):
-            matched = None
-        assert found in (None, matched)
+        found = quick_outcome(url_map, path, method)
+        assert (found or SlashRequired) == outcome(url_map, path, method)
         if path.isprintable():
             got = answer(url_map, At(path, method))
             assert isinstance(got, tuple | str) or got in (404, 405)
