@@ -118,6 +118,8 @@ class RequestContext:
     #: False if there is none for certain
     may_have_body: bool = True
     body: Body | None = None
+    #: True when the way to the view is clear: nothing is to be said in its place
+    is_clear: bool = False
     #: why the body was refused
     body_error: Exception | None = None
     #: what has been made of the request, for the driver to send
@@ -136,8 +138,6 @@ class RequestContext:
         self.scope = scope
         #: the request object, if it has been asked for
         self.known_request: Request | None = None
-        #: True when the way to the view is clear: nothing is to be said in its place
-        self.is_clear: bool = False
         #: True once anything has opened the session
         self.has_session: bool = False
         #: True once it holds what must be given back: a worker, a body

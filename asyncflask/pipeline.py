@@ -86,8 +86,13 @@ async def respond(ctx: Calling, failure: Exception | None = None) -> None:
             raise failure
         if stages.opening:
             await opening(ctx)
-        if app.before_request_funcs or stages.preprocesses:
+        if stages.preprocesses:
             rv = await stages.preprocess_request(ctx)
+        else:
+            for function in app.before_request_funcs:
+                rv = await ctx.call(function)
+                if rv is not None:
+                    break
         if rv is None:
             endpoint: Any = ctx.endpoint if ctx.is_clear else None
             view = app.view_functions.get(endpoint)
