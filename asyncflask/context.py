@@ -209,7 +209,7 @@ class RequestContext:
             self.known_request.adopt(self)
 
     def refuse_body(self, error: Exception) -> None:
-        """Keep the error that the view is not called for."""
+        """Keep the error for which the view is not called."""
         self.body_error, self.is_clear = error, False
 
     @property

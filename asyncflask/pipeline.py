@@ -149,7 +149,7 @@ class Stages:
         self.processes: bool = self.saves_sessions or is_overridden(
             app, "process_response"
         )
-        # True where it has another way to do it.
+        # True where it has another way to do so.
         self.dispatches: bool = is_overridden(app, "dispatch_request")
         self.makes: bool = is_overridden(app, "make_response")
         self.updates_templates: bool = is_overridden(app, "update_template_context")

@@ -141,7 +141,7 @@ def test_the_way_of_a_request_is_short():
 
     calls = own_calls(app, "/")
     files = {call.partition(".")[0] for call in calls}
-    assert len(calls) <= 13, calls
+    assert len(calls) <= 11, calls
     assert files <= {
         *("app", "asgi", "calling", "context", "moving", "pipeline", "receiving"),
         *("routing", "target", "wrappers"),
