@@ -8,8 +8,9 @@ the client to go when the body is over.
 import asyncio
 import contextvars
 import io
+import random
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,9 +34,23 @@ BROWSER_HEADERS = {
 PIECE = 1 << 16
 
 
+#: the number in the request whose answer is checked
+NUMBER = 42
+
+
+def numbers() -> Iterator[int]:
+    """Yield the numbers for all others: the same for everybody, in no order."""
+    choose = random.Random(NUMBER)
+    while True:
+        yield choose.randrange(1_000_000)
+
+
 @dataclass
 class Request:
-    """What to ask an application for."""
+    """What to ask an application for.
+
+    :ivar path: where; ``{}`` in it stands for a number, another one each time.
+    """
 
     path: str
     method: str = "GET"
@@ -145,9 +160,9 @@ def fresh(text: str) -> bytes:
     return bytes(bytearray(text, "latin-1"))
 
 
-def build_scope(request: Request) -> dict[str, Any]:
+def build_scope(request: Request, number: int = NUMBER) -> dict[str, Any]:
     """Return a scope, all of it new."""
-    path = fresh(request.path)
+    path = fresh(request.path.format(number))
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -208,8 +223,9 @@ async def start_up(app: Any) -> None:
 # ------------------------------------------------------------------------ WSGI
 
 
-def build_environ(request: Request) -> dict[str, Any]:
+def build_environ(request: Request, number: int = NUMBER) -> dict[str, Any]:
     """Return an environ as gunicorn makes it, all of it new."""
+    path = request.path.format(number)
     environ = {
         "wsgi.errors": sys.stderr,
         "wsgi.version": (1, 0),
@@ -227,9 +243,9 @@ def build_environ(request: Request) -> dict[str, Any]:
         "REMOTE_PORT": "50000",
         "REQUEST_METHOD": fresh(request.method).decode(),
         "SCRIPT_NAME": "",
-        "PATH_INFO": fresh(request.path).decode(),
+        "PATH_INFO": fresh(path).decode(),
         "QUERY_STRING": fresh(request.query).decode(),
-        "RAW_URI": fresh(request.path).decode(),
+        "RAW_URI": fresh(path).decode(),
     }
     for name, value in request.all_headers().items():
         key = name.upper().replace("-", "_")

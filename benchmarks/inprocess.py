@@ -25,6 +25,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import uvloop
@@ -39,6 +40,7 @@ from .driving import (
     build_environ,
     build_scope,
     cut,
+    numbers,
     start_response,
     start_up,
 )
@@ -79,6 +81,7 @@ class Contestant:
         self.peer = peer
         self.app = app
         self.request = job.request
+        self.numbers = numbers()
         self.number = 1
         self.best = float("inf")
         self.check()
@@ -137,7 +140,8 @@ class AsgiContestant(Contestant):
         pieces = cut(self.request.body)
         spent = 0.0
         for size in self.batches():
-            batch = [Exchange(build_scope(self.request), pieces) for _ in range(size)]
+            scopes = [build_scope(self.request, n) for n in islice(self.numbers, size)]
+            batch = [Exchange(scope, pieces) for scope in scopes]
             start = time.process_time()
             for exchange in batch:
                 await app(exchange.scope, exchange.receive, exchange.send)
@@ -161,7 +165,8 @@ class WsgiContestant(Contestant):
         app = self.app
         spent = 0.0
         for size in self.batches():
-            batch = [build_environ(self.request) for _ in range(size)]
+            some = islice(self.numbers, size)
+            batch = [build_environ(self.request, number) for number in some]
             start = time.process_time()
             for environ in batch:
                 body = app(environ, start_response)
@@ -202,7 +207,7 @@ class Contest:
 
     def enter(self, job: Job, peer: str) -> None:
         """Let a peer take part in a job, if it has it and gets it right."""
-        build = factory(peer, job.name, self.protocol)
+        build = factory(peer, job.app or job.name, self.protocol)
         if build is None:
             return
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from . import work
-from .driving import Answer, Request
+from .driving import NUMBER, Answer, Request
 
 Check = Callable[[Answer], None]
 
@@ -27,6 +27,7 @@ class Job:
     :ivar hooks: how many functions must have been called before, and after.
     :ivar follow_up: makes header fields for the request out of the answer to
         one without them, as a browser does.
+    :ivar app: the job whose applications it is asked of, if that is another.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Job:
     number: int = 1000
     hooks: int = 0
     follow_up: Callable[[Answer], dict[str, str]] | None = field(default=None)
+    app: str = ""
 
 
 # ----------------------------------------------------------------------- checks
@@ -163,7 +165,14 @@ JOBS = [
         Request("/", query="a=1&b=2&c=3", headers={"cookie": SESSION_COOKIE}),
         says("Hello World"),
     ),
-    Job("user", "`/user/<int:id>`", Request("/user/42"), says("42")),
+    Job("user", "`/user/<int:id>`", Request("/user/{}"), says("42")),
+    Job(
+        "same_user",
+        "the same, one id again and again",
+        Request("/user/42"),
+        says("42"),
+        app="user",
+    ),
     Job("json", "JSON of a small dict", Request("/json"), is_record),
     Job(
         "async_hooks",
@@ -172,7 +181,14 @@ JOBS = [
         says("Hello World"),
         hooks=2,
     ),
-    Job("not_found", "404", Request("/no/such/page"), has_status(404)),
+    Job("not_found", "404", Request("/no/such/page/{}"), has_status(404)),
+    Job(
+        "same_not_found",
+        "the same, one path again and again",
+        Request("/no/such/page"),
+        has_status(404),
+        app="not_found",
+    ),
     Job(
         "not_allowed",
         "405",
@@ -189,6 +205,13 @@ JOBS = [
         )
         for count in (10, 1000, 10_000)
     ],
+    Job(
+        "same_rule_1000",
+        "the last of 1,000 rules, one id again and again",
+        Request(work.last_rule(1000).format(NUMBER)),
+        says("42 None"),
+        app="rules_1000",
+    ),
     Job("url_for", "`url_for` with two values", Request("/"), says("")),
     Job("template", "template of 20 rows", Request("/rows"), has_rows, 200),
     Job(

@@ -113,10 +113,12 @@ IN_PROCESS: list[Mark] = [
     lowest("hello"),
     Mark("hello: to Starlette", 0.45, lambda of: of.to_peer("hello", "starlette")),
     lowest("user"),
+    lowest("same_user"),
     Mark("user: to Starlette", 0.45, lambda of: of.to_peer("user", "starlette")),
     lowest("json"),
     Mark("async_hooks: to hello", 1.5, lambda of: of.to_job("async_hooks", "hello")),
     lowest("not_found"),
+    lowest("same_not_found"),
     lowest("not_allowed"),
     lowest("slash"),
     Mark(
@@ -124,6 +126,7 @@ IN_PROCESS: list[Mark] = [
     ),
     lowest("rules_1000"),
     lowest("rules_10000"),
+    lowest("same_rule_1000"),
     Mark("10,000 rules: seconds to start", 1.0, lambda of: of.ours("start") / 1e6),
     Mark("url_for: to Werkzeug", 1.0, lambda of: of.to_peer("url_for", "floor")),
     Mark("template: to bare render plus hello", 1.1, lambda of: of.to_render()),
@@ -150,6 +153,7 @@ WIRE: list[Mark] = [
     *on_the_wire("plain", "starlette", 2),
     *on_the_wire("rules_1000", "floor", 0.82),
     *[mark for peer in RIVALS for mark in on_the_wire("rules_1000", peer, 1)],
+    *on_the_wire("same_rule_1000", "blacksheep", 1),
     Mark("wait, p50: to the floor", 1.1, lambda of: of.to_peer("wait p50", "floor")),
     Mark("wait, p99: to the floor", 1.1, lambda of: of.to_peer("wait p99", "floor")),
 ]

@@ -12,10 +12,12 @@ import re
 import shutil
 import statistics
 import subprocess
+import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 from . import work
+from .driving import NUMBER
 from .marks import WIRE, Results, print_marks
 from .peers import PEERS, describe_run, factory
 from .report import number, ratio, say, show_progress, table
@@ -27,7 +29,9 @@ class WireJob:
     """What is asked for over the wire.
 
     :ivar name: the job in the tables of :mod:`benchmarks.apps`.
+    :ivar path: where; ``{}`` in it stands for a number, another one each time.
     :ivar floor: the job of the floor to compare with.
+    :ivar app: the job whose applications it is asked of, if that is another.
     """
 
     name: str
@@ -36,15 +40,29 @@ class WireJob:
     answer: bytes
     connections: int = 64
     floor: str = "hello"
+    app: str = ""
 
 
 JOBS = [
     WireJob("hello", "hello world", "/", b"Hello World"),
     WireJob("plain", "`def` view", "/plain", b"Hello World", floor="plain"),
     WireJob("rules_1000", "the last of 1,000 rules", work.last_rule(1000), b"42 None"),
+    WireJob(
+        "same_rule_1000",
+        "the last of 1,000 rules, one id again and again",
+        work.last_rule(1000).format(NUMBER),
+        b"42 None",
+        app="rules_1000",
+    ),
     WireJob("wait", "10 ms of waiting", "/wait", b"Hello World", 1000, "wait"),
 ]
 
+#: how wrk is told to ask for another number each time
+_SCRIPT = """
+request = function()
+  return wrk.format(nil, string.format("{}", math.random(0, 999999)))
+end
+"""
 _UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 
 
@@ -75,6 +93,16 @@ def cores() -> tuple[int | None, int | None]:
 
 def run_wrk(server: Server, job: WireJob, seconds: int, core: int | None) -> Figures:
     """Ask a server for some seconds."""
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        if "{}" in job.path:
+            script.write(_SCRIPT.format(job.path.replace("{}", "%d")))
+            script.flush()
+        return _run_wrk(server, job, seconds, core, script.name)
+
+
+def _run_wrk(
+    server: Server, job: WireJob, seconds: int, core: int | None, script: str
+) -> Figures:
     command = [
         "wrk",
         "--latency",
@@ -82,6 +110,7 @@ def run_wrk(server: Server, job: WireJob, seconds: int, core: int | None) -> Fig
         f"--connections={job.connections}",
         f"--duration={seconds}s",
         "--timeout=30s",
+        f"--script={script}",
         f"http://127.0.0.1:{server.port}{job.path}",
     ]
     if core is not None:
@@ -125,7 +154,7 @@ def measure(
     with ExitStack() as stack:
         servers = []
         for peer in peers:
-            name = job.floor if peer == "floor" else job.name
+            name = job.floor if peer == "floor" else job.app or job.name
             if factory(peer, name) is not None:
                 servers.append(stack.enter_context(serving(peer, name, server_core)))
         servers = [server for server in servers if is_right(server, job)]
@@ -146,7 +175,7 @@ def measure(
 
 def is_right(server: Server, job: WireJob) -> bool:
     """Say whether a server gives the right answer, and what it gives if not."""
-    body = server.get(job.path)
+    body = server.get(job.path.format(NUMBER))
     if body == job.answer or server.peer == "floor":
         return True
 

@@ -51,9 +51,9 @@ def rules(count: int) -> Iterator[str]:
 
 
 def last_rule(count: int) -> str:
-    """Return the last of so many rules, with a value filled in."""
+    """Return the last of so many rules, with ``{}`` where the number goes."""
     *_, last = rules(count)
-    return last.replace("<int:id>", "42")
+    return last.replace("<int:id>", "{}")
 
 
 def tail(file: BinaryIO) -> str:
