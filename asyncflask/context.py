@@ -196,15 +196,14 @@ class RequestContext:
         """Remember the endpoint, here and on the request if there is one yet."""
         self.endpoint, self.view_args = endpoint, values
         self.routing_exception = None
-        self.tell_request()
+        self._tell_request()
 
     def unmatched(self, error: Exception) -> None:
         """Keep the error that says why there is no view for the request."""
         self.routing_exception, self.is_clear = error, False
-        self.tell_request()
+        self._tell_request()
 
-    def tell_request(self) -> None:
-        """Have the request take over what is known by now, if it is there already."""
+    def _tell_request(self) -> None:
         if self.known_request is not None:
             self.known_request.adopt(self)
 

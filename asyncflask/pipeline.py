@@ -232,7 +232,7 @@ def begin(ctx: Calling) -> None:
     if rule.stream_body:  # whose view iterates, be there a body or not
         ctx.may_have_body = True
     if ctx.known_request is not None:  # a converter has asked for it
-        ctx.tell_request()
+        ctx.known_request.adopt(ctx)
 
 
 def find_mount(app: Flask, scope: Scope) -> Mount | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -347,13 +347,16 @@ class Rules(Target):
 
     def look_up(self, url_map: Map, path: str) -> None:
         """Find a path, and find the same again by the URL made of what was found."""
-        quick: Any = None
-        with suppress(HTTPException):
+        quick: Any
+        try:
             quick = url_map.find(path, "GET")
+        except HTTPException as exc:
+            quick = type(exc)
         try:
             found = url_map.match(path, "GET")
-        except (HTTPException, SlashRequired):
-            check(quick is None, "only the quick way finds", path)
+        except (HTTPException, SlashRequired) as exc:
+            expected = None if isinstance(exc, SlashRequired) else type(exc)
+            check(quick is expected, "the quick way says", quick, "of", path)
             return
 
         check(quick in (None, found), "the quick way finds another", quick, found)
