@@ -61,8 +61,11 @@ async def serve(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
                 if not await guarded(ctx, receive, send):
                     return
             elif (rest := ctx.start(respond(ctx))) is not None:
-                with app.outstanding:
+                app.outstanding.count += 1  # as entering it does, two calls less
+                try:
                     await rest
+                finally:
+                    app.outstanding.count -= 1
             response: Any = ctx.response
             if type(response.body) is bytes:
                 start, body = response.on_wire(scope["method"])
