@@ -61,11 +61,7 @@ async def serve(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
                 if not await guarded(ctx, receive, send):
                     return
             elif (rest := ctx.start(respond(ctx))) is not None:
-                app.outstanding.count += 1  # as entering it does, two calls less
-                try:
-                    await rest
-                finally:
-                    app.outstanding.count -= 1
+                await rest
             response: Any = ctx.response
             if type(response.body) is bytes:
                 start, body = response.on_wire(scope["method"])
@@ -95,8 +91,7 @@ async def finish(ctx: Calling) -> None:
         if ctx.response is not None:
             ctx.hold(ctx.response.body)
         if ctx.bodies or ctx.has_teardown:
-            with ctx.app.outstanding:
-                await to_the_end(clean_up(ctx))
+            await to_the_end(clean_up(ctx))
     finally:
         ctx.close()
         ctx.dismiss()

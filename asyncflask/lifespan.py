@@ -99,7 +99,8 @@ async def serve_lifespan(
 class Outstanding:
     """How many requests wait for something, or clean up, at this moment.
 
-    Each enters wherever it waits. One that never does is over before anybody looks.
+    Those count whose code is carried on, and who waits for anything else enters. One
+    that never waits is over before anybody looks.
     """
 
     count: int = 0

@@ -191,39 +191,44 @@ class Moving(RequestContext):
         steps: Generator[Any, Any, None],
         yielded: Any,
     ) -> Generator[Any, Any, None]:
-        """Carry a coroutine to its end."""
+        """Carry a coroutine to its end, which the end of the application waits for."""
         run: Callable[..., Any] = self.context.run  # type: ignore[union-attr]
-        while yielded is not _DONE:
-            step: Callable[[], Any] | None = None
-            try:
-                if yielded is TO_THREAD:
-                    there = functools.partial(run, next, steps, _DONE)
-                    desk = self.desk or self._known_desk()
-                    if desk is None and self._queue is None:
-                        visit = self._claim_worker(there)
+        outstanding = self.app.outstanding
+        outstanding.count += 1  # entering it would take two calls
+        try:
+            while yielded is not _DONE:
+                step: Callable[[], Any] | None = None
+                try:
+                    if yielded is TO_THREAD:
+                        there = functools.partial(run, next, steps, _DONE)
+                        desk = self.desk or self._known_desk()
+                        if desk is None and self._queue is None:
+                            visit = self._claim_worker(there)
+                        else:
+                            desk = desk or (yield from self.engage().__await__())
+                            visit = self.depart(desk, there)
+                        yield from self.arrive(visit).__await__()
+                        if visit.error is not None:
+                            raise visit.error
+                        if visit.yielded is not TO_LOOP:
+                            return
                     else:
-                        desk = desk or (yield from self.engage().__await__())
-                        visit = self.depart(desk, there)
-                    yield from self.arrive(visit).__await__()
-                    if visit.error is not None:
-                        raise visit.error
-                    if visit.yielded is not TO_LOOP:
-                        return
-                else:
-                    value = yield yielded
-                    if value is not None:
-                        step = functools.partial(run, steps.send, value)
-            except GeneratorExit:
-                run(coroutine.close)
-                raise
-            except BaseException as exc:
-                if coroutine.cr_frame is None:  # type: ignore[attr-defined]
+                        value = yield yielded
+                        if value is not None:
+                            step = functools.partial(run, steps.send, value)
+                except GeneratorExit:
+                    run(coroutine.close)
                     raise
-                step = functools.partial(run, steps.throw, exc)
-            try:
-                yielded = run(next, steps, _DONE) if step is None else step()
-            except StopIteration:
-                return
+                except BaseException as exc:
+                    if coroutine.cr_frame is None:  # type: ignore[attr-defined]
+                        raise
+                    step = functools.partial(run, steps.throw, exc)
+                try:
+                    yielded = run(next, steps, _DONE) if step is None else step()
+                except StopIteration:
+                    return
+        finally:
+            outstanding.count -= 1
 
     async def to_thread(self) -> None:
         """Go on in the request's worker, if the request is on the loop."""

@@ -74,8 +74,7 @@ async def send_response(ctx: Calling, receive: Receive, send: Send) -> None:
                 )
     finally:
         if not is_spent(response.body):
-            with ctx.app.outstanding:
-                await to_the_end(ctx.carry(close_body(ctx, response.body, chunks)))
+            await to_the_end(ctx.carry(close_body(ctx, response.body, chunks)))
     await deliver(send, {"type": "http.response.body", "body": b""})
 
 
@@ -327,8 +326,7 @@ async def send_app(
             message = {**message, "body": b""}
         await within(outside, send(message))
 
-    with ctx.app.outstanding:
-        await ctx.carry(_call_app(body.app, ctx.scope, replay, add))
+    await ctx.carry(_call_app(body.app, ctx.scope, replay, add))
 
 
 async def _call_app(app: Any, scope: Scope, receive: Receive, send: Send) -> None:

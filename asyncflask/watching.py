@@ -129,8 +129,7 @@ async def guarded(ctx: Calling, receive: Receive, send: Send) -> bool:
     cares = setting(ctx, "cancel_on_disconnect")
     rest = ctx.carry(respond(ctx))
     if limit is None and not cares:
-        with ctx.app.outstanding:
-            await rest
+        await rest
         return True
 
     gone: Any = farewell(ctx, receive) if cares else anyio.sleep_forever
@@ -146,8 +145,7 @@ async def guarded(ctx: Calling, receive: Receive, send: Send) -> bool:
         return late.error
 
     try:
-        with ctx.app.outstanding:
-            await unless(watch, lambda: late.wait_for(rest))
+        await unless(watch, lambda: late.wait_for(rest))
     except (ClientDisconnected, ServiceUnavailable) as exc:
         ctx.exception = exc  # for teardown: nothing of this is to be kept
         if exc is not late.error:

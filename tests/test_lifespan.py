@@ -576,12 +576,34 @@ def test_threads_for_blocking_calls_are_kept_from_request_to_request():
     assert len({client.get("/").data for _ in range(20)}) <= 2
 
 
+async def serve_and_cancel(app, log, is_open):
+    """Serve an application that ends while a request of it is being cancelled."""
+    scope = anyio.CancelScope()
+    app.while_serving(function(log, "a"))
+
+    async def send(message):
+        if message.get("body"):
+            is_open.set()
+
+    async def request():
+        with scope:
+            await app(build_request("/")[0], anyio.sleep_forever, send)
+
+    async def cancel_it():
+        await is_open.wait()
+        scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(request)
+        await serve(app, log, meanwhile=cancel_it)
+    assert app.outstanding.count == 0
+
+
 @both
 @pytest.mark.parametrize("is_async", [False, True], ids=["def", "async def"])
 async def test_what_was_cancelled_is_torn_down_before_the_end(anyio_backend, is_async):
-    log, is_open, scope = [], anyio.Event(), anyio.CancelScope()
+    log, is_open = [], anyio.Event()
     app = Flask(__name__)
-    app.while_serving(function(log, "a"))
 
     @app.route("/")
     async def index():
@@ -597,18 +619,27 @@ async def test_what_was_cancelled_is_torn_down_before_the_end(anyio_backend, is_
         log.append("torn down")
 
     app.teardown_request(torn_down if is_async else plain)
-
-    async def request():
-        with scope:
-            await app(build_request("/")[0], anyio.sleep_forever, anyio.sleep)
-
-    async def cancel_it():
-        await is_open.wait()
-        scope.cancel()
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(request)
-        await serve(app, log, meanwhile=cancel_it)
+    await serve_and_cancel(app, log, is_open)
     said = ["a up", "startup.complete", "torn down", "a down", "shutdown.complete"]
     assert log == said
-    assert app.outstanding.count == 0
+
+
+@both
+async def test_a_plain_body_ends_before_the_application_does(anyio_backend):
+    """Its code cannot be cancelled, and may need what is about to be closed."""
+    log, is_open = [], anyio.Event()
+    app = Flask(__name__)
+
+    @app.route("/")
+    def index():
+        def chunks():
+            yield "first"
+            threading.Event().wait(0.2)
+            log.append("second")
+            yield "second"
+
+        return chunks()
+
+    await serve_and_cancel(app, log, is_open)
+    said = ["a up", "startup.complete", "second", "a down", "shutdown.complete"]
+    assert log == said
