@@ -230,6 +230,11 @@ def header_fields(
     ]
 
 
+def mimetype_of(content_type: str) -> str:
+    """Return a content type without its parameters, in lower case."""
+    return content_type.partition(";")[0].strip().lower()
+
+
 def _check_value(name: str, value: str) -> None:
     if _CONTROL.search(value):
         raise ValueError(
@@ -566,7 +571,7 @@ class FileStorage:
     @property
     def mimetype(self) -> str:
         """The type without parameters, in lower case."""
-        return self.content_type.partition(";")[0].strip().lower()
+        return mimetype_of(self.content_type)
 
     def read(self, size: int = -1) -> bytes:
         """Read from where the last read stopped; everything by default."""

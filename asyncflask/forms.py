@@ -12,8 +12,10 @@ file beyond. Everything else is kept as it came, by the same rule.
 
 from __future__ import annotations
 
+import functools
 import io
 import tempfile
+from collections.abc import Callable
 from typing import IO, Any, ClassVar, NamedTuple, NoReturn
 from urllib.parse import unquote_to_bytes
 
@@ -25,7 +27,7 @@ from multipart import (
     parse_options_header,
 )
 
-from .datastructures import FileStorage
+from .datastructures import FileStorage, mimetype_of
 from .exceptions import BadRequest, RequestEntityTooLarge
 from .lazy import cached_property
 
@@ -46,6 +48,10 @@ class Limits(NamedTuple):
     form_parts: int | None = None
 
 
+#: limits by their numbers; an application has few
+limits_of: Callable[..., Limits] = functools.lru_cache(maxsize=64)(Limits)
+
+
 class Body:
     """A body with nothing in it, and what all kinds of body have in common."""
 
@@ -54,6 +60,8 @@ class Body:
 
     #: how many bytes have come
     received: int = 0
+    #: True once there are files, to be closed in the end
+    has_files: bool = False
 
     def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008
         self.limits = limits
@@ -84,11 +92,6 @@ class Body:
     def in_memory(self) -> bool:
         """True while feeding it a little more means no file access."""
         return self.received <= SPOOL_SIZE
-
-    @property
-    def has_files(self) -> bool:
-        """True if there are files to be closed in the end."""
-        return False
 
     @property
     def data(self) -> bytes:
@@ -174,7 +177,7 @@ class RawBody(Body):
 
         self._chunks.append(chunk)
         if self.received > SPOOL_SIZE:
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115
+            self._file, self.has_files = tempfile.TemporaryFile(), True  # noqa: SIM115
             self._file.writelines(self._chunks)
             self._chunks.clear()
 
@@ -196,11 +199,6 @@ class RawBody(Body):
         if len(self._chunks) != 1:
             self._chunks[:] = [b"".join(self._chunks)]
         return self._chunks[0]
-
-    @property
-    def has_files(self) -> bool:
-        """True if it is so big that a file holds it."""
-        return self._file is not None
 
     @cached_property
     def stream(self) -> Any:
@@ -333,6 +331,7 @@ class MultipartBody(Body):
         headers = dict(segment.headerlist)
         file = FileStorage(self._sink, segment.filename, segment.name, headers)
         self._files.append((segment.name, file))
+        self.has_files = True
 
     def _write(self, data: bytes) -> None:
         if not isinstance(self._sink, bytearray):
@@ -360,11 +359,6 @@ class MultipartBody(Body):
         return self._fields
 
     @property
-    def has_files(self) -> bool:
-        """True if one was uploaded."""
-        return bool(self._files)
-
-    @property
     def files(self) -> list[tuple[str, FileStorage]]:
         """The uploaded files."""
         return self._files
@@ -380,7 +374,7 @@ def new_body(content_type: str, limits: Limits) -> Body:
 
     :raises BadRequest: for a multipart form without a usable boundary.
     """
-    mimetype = content_type.partition(";")[0].strip().lower()
+    mimetype = mimetype_of(content_type)
     if mimetype == "application/x-www-form-urlencoded":
         return UrlencodedBody(limits)
 

@@ -73,12 +73,18 @@ def dumps(value: Any) -> str:
     return _encode(value)
 
 
+_decode = json.JSONDecoder().decode
+
+
 def loads(text: str | bytes) -> Any:
     """Return the value of a JSON text.
 
     :raises ValueError: when the text is not JSON, or nested too deep to read.
     """
     try:
-        return json.loads(text)
+        try:
+            return _decode(text if isinstance(text, str) else text.decode())
+        except ValueError:  # in an encoding of old (RFC 4627, section 3), or no JSON
+            return json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deep") from None

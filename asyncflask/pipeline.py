@@ -42,7 +42,7 @@ import starlette.exceptions
 from .context import _current, current_context, make_current
 from .environ import ENVIRON
 from .exceptions import HTTPException, MethodNotAllowed, RequestRedirect
-from .forms import Body, Limits, new_body, too_large
+from .forms import Body, Limits, limits_of, new_body, too_large
 from .helpers import json_response
 from .mounting import Mount, WSGIApp, buffered_response, speaks_asgi, speaks_wsgi
 from .rules import Rule
@@ -273,7 +273,7 @@ def expected_body(ctx: Calling) -> Body:
 def limits_for(ctx: Calling) -> Limits:
     """Return the limits for the body: the application's, or the rule's own."""
     app, length = ctx.app, setting(ctx, "max_content_length")
-    return Limits(length, app.max_form_memory_size, app.max_form_parts)
+    return limits_of(length, app.max_form_memory_size, app.max_form_parts)
 
 
 def setting(ctx: Calling, name: str) -> Any:

@@ -42,12 +42,17 @@ async def take_body(ctx: Calling, receive: Receive) -> None:
 
     intake = Intake(receive, setting(ctx, "body_timeout"))
     try:
-        # Where no field tells of a body there is hardly ever one.
-        first = b"" if ctx.body_fields else await intake.next()
-        if first or intake.more:
-            ctx.body = expected_body(ctx)
-            await intake.fill(ctx.body, first)
-        ctx.is_laden = ctx.body is not None and ctx.body.has_files
+        body = expected_body(ctx) if ctx.body_fields else None
+        chunk = await intake.next()
+        if body is None and (chunk or intake.more):  # one that no field tells of
+            body = expected_body(ctx)
+        if body is not None:
+            ctx.body = body
+            body.feed(chunk)
+            if intake.more:
+                await intake.fill(body)
+            body.end()
+        ctx.is_laden = body is not None and body.has_files
     except ClientDisconnected:
         raise
     except RequestTimeout as exc:
@@ -95,15 +100,10 @@ class Intake:
                 f"Nothing of the body has come for {seconds} seconds."
             ) from None
 
-    async def fill(self, body: Body, first: bytes = b"") -> None:
-        """Feed a body; off the loop once it is so big that files are involved.
-
-        :param first: what has been read of it.
-        """
+    async def fill(self, body: Body) -> None:
+        """Feed a body; off the loop once it is so big that files are involved."""
         pending: list[bytes] = []
         size = 0
-        if first:
-            body.feed(first)
         while self.more:
             chunk = await self.next()
             if body.in_memory:
@@ -115,7 +115,6 @@ class Intake:
             if not self.more or size >= FEED_CHUNK:
                 await anyio.to_thread.run_sync(_feed_all, body, pending)
                 size = 0
-        body.end()
 
     async def drain(self, limit: int) -> None:
         """Read on for so many bytes after a body was refused, and keep nothing.

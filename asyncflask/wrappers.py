@@ -37,6 +37,7 @@ from .datastructures import (
     check_raw_headers,
     header_field,
     header_fields,
+    mimetype_of,
 )
 from .environ import build_environ
 from .exceptions import BadRequest, UnsupportedMediaType
@@ -215,22 +216,23 @@ class Request(Target):
     @property
     def content_type(self) -> str:
         """The type of the body with its parameters; ``''`` if not said."""
-        return str(self.headers.get("content-type", ""))
+        for name, value in self.scope["headers"]:
+            if name == b"content-type":
+                text: str = value.decode("latin-1")
+                return text
 
-    @cached_property
-    def _content_type(self) -> tuple[str, dict[str, str]]:
-        mimetype, parameters = parse_options_header(self.content_type)
-        return mimetype, parameters
+        return ""
 
     @property
     def mimetype(self) -> str:
         """The type of the body without parameters, in lower case."""
-        return self._content_type[0].strip().lower()
+        return mimetype_of(self.content_type)
 
-    @property
+    @cached_property
     def mimetype_params(self) -> dict[str, str]:
         """The parameters of the type, such as ``charset``."""
-        return self._content_type[1]
+        parameters: dict[str, str] = parse_options_header(self.content_type)[1]
+        return parameters
 
     @property
     def content_length(self) -> int | None:

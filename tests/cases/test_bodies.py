@@ -311,6 +311,23 @@ async def test_M6_a_big_body_in_tiny_pieces_is_looked_at_once(kind):
     assert Counted.asked <= 10 * len(pieces)
 
 
+@pytest.mark.parametrize("pieces", [[], [b"ab"], [b"a", b"b"], [b"", b"ab"]])
+@pytest.mark.parametrize("version", ["1.1", "2"])
+async def test_M6_a_body_that_no_field_tells_of_is_taken_in(version, pieces):
+    """HTTP/2 needs no length: its messages tell where a body ends."""
+    app = Flask(__name__)
+    app.add_url_rule("/", "index", lambda: request.data, methods=["GET", "POST"])
+    for method in ("POST", "GET") if version == "2" else ("POST",):
+        scope = build_request("/")[0] | {"method": method, "http_version": version}
+        receive, sent = await messages_from(pieces), []
+
+        async def send(message, sent=sent):
+            sent.append(message)
+
+        await asyncio.wait_for(app(scope, receive, send), 30)
+        assert sent[1]["body"] == b"".join(pieces)
+
+
 async def test_M6_what_a_view_leaves_unread_is_looked_at_once():
     """While a response streams, the unread rest of the body is taken in ahead."""
     pieces = counted(5000)
