@@ -177,7 +177,8 @@ class RawBody(Body):
 
         self._chunks.append(chunk)
         if self.received > SPOOL_SIZE:
-            self._file, self.has_files = tempfile.TemporaryFile(), True  # noqa: SIM115
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115
+            self.has_files: bool = True
             self._file.writelines(self._chunks)
             self._chunks.clear()
 

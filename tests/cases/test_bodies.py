@@ -318,7 +318,7 @@ async def test_M6_a_body_that_no_field_tells_of_is_taken_in(version, pieces):
     app = Flask(__name__)
     app.add_url_rule("/", "index", lambda: request.data, methods=["GET", "POST"])
     for method in ("POST", "GET") if version == "2" else ("POST",):
-        scope = build_request("/")[0] | {"method": method, "http_version": version}
+        scope = {**build_request("/")[0], "method": method, "http_version": version}
         left, sent = list(pieces), []
 
         async def receive(left=left):
