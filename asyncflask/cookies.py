@@ -100,21 +100,28 @@ def dump_cookie(
     :param samesite: ``"Lax"``, ``"Strict"`` or ``"None"``.
     :raises ValueError: when name, path or domain hold what would end them.
     """
+    if isinstance(max_age, timedelta):
+        max_age = max_age.total_seconds()
+    if expires is None and max_age is not None:
+        expires = time.time() + max_age if max_age > 0 else 0
+    cookie = f"{_checked_name(name)}={_quote(value)}"
+    if isinstance(expires, str):
+        cookie += f"; Expires={_checked('Expires', expires)}"
+    elif expires is not None:
+        cookie += f"; Expires={http_date(expires)}"
+    if max_age is not None:
+        cookie += f"; Max-Age={int(max_age)}"
+    return cookie + _scope(domain, path, secure, httponly, samesite)
+
+
+@functools.lru_cache(maxsize=256)
+def _checked_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ValueError(
             f"{name!r} is no cookie name: use letters, digits and !#$%&'*+-.^_`|~"
             " only (RFC 6265, section 4.1.1), for example 'theme'."
         )
-    if isinstance(max_age, timedelta):
-        max_age = max_age.total_seconds()
-    if expires is None and max_age is not None:
-        expires = time.time() + max_age if max_age > 0 else 0
-    cookie = f"{name}={_quote(value)}"
-    if expires is not None:
-        cookie += f"; Expires={_checked('Expires', http_date(expires))}"
-    if max_age is not None:
-        cookie += f"; Max-Age={int(max_age)}"
-    return cookie + _scope(domain, path, secure, httponly, samesite)
+    return name
 
 
 @functools.lru_cache(maxsize=64)

@@ -89,7 +89,7 @@ class MultiDict(Mapping[str, V], Generic[V]):
         if values is None:
             return default
 
-        return _convert(values[0], default, type)
+        return values[0] if type is None else _convert(values[0], default, type)
 
     @overload
     def getlist(self, key: str, type: None = None) -> list[V]: ...
@@ -148,24 +148,15 @@ class MultiDict(Mapping[str, V], Generic[V]):
 _MISSING: Any = object()
 
 
-def _convert(value: Any, default: Any, type: Callable[[Any], Any] | None) -> Any:
-    if type is None:
-        return value
-
+def _convert(value: Any, default: Any, type: Callable[[Any], Any]) -> Any:
     try:
         return type(value)
     except (ValueError, TypeError):
         return default
 
 
-class RequestHeaders(Headers):
-    """The header fields of a request: a read-only, case-blind mapping."""
-
-    def __getitem__(self, key: str) -> str:
-        try:
-            return super().__getitem__(key)
-        except KeyError:
-            raise BadRequestKeyError(key, "header fields") from None
+class _Fields(Headers):
+    """What the header fields of requests and of responses have in common."""
 
     @overload
     def get(self, key: str, default: None = None, type: None = None) -> str | None: ...
@@ -179,8 +170,23 @@ class RequestHeaders(Headers):
     def get(self, key: str, default: D, type: Callable[[str], T]) -> T | D: ...
     def get(self, key: str, default: Any = None, type: Any = None) -> Any:
         """Return a field's value, converted if a type is given; else the default."""
-        value = super().get(key, _MISSING)
-        return default if value is _MISSING else _convert(value, default, type)
+        wanted = key.lower().encode("latin-1")
+        for name, octets in self.raw:
+            if name == wanted:
+                value = octets.decode("latin-1")
+                return value if type is None else _convert(value, default, type)
+
+        return default
+
+
+class RequestHeaders(_Fields):
+    """The header fields of a request: a read-only, case-blind mapping."""
+
+    def __getitem__(self, key: str) -> str:
+        try:
+            return super().__getitem__(key)
+        except KeyError:
+            raise BadRequestKeyError(key, "header fields") from None
 
 
 #: RFC 9110, section 5.1: a field name is a token
@@ -225,7 +231,9 @@ def header_fields(
     """
     return [
         header_field(name, item)
-        for name, value in (fields.items() if isinstance(fields, Mapping) else fields)
+        for name, value in (
+            fields.items() if isinstance(fields, (dict, Mapping)) else fields
+        )
         for item in (value if isinstance(value, (list, tuple)) else (value,))
     ]
 
@@ -259,7 +267,7 @@ def check_raw_headers(fields: Iterable[tuple[bytes, bytes]]) -> None:
         header_field(name.decode("latin-1"), value.decode("latin-1"))
 
 
-class ResponseHeaders(MutableHeaders):
+class ResponseHeaders(_Fields, MutableHeaders):
     """The header fields of a response: a mutable, case-blind multi-mapping.
 
     Every way in checks name and value, so that neither can hold a line break; except
@@ -272,15 +280,19 @@ class ResponseHeaders(MutableHeaders):
         raw: list[tuple[bytes, bytes]] | None = None,
     ) -> None:
         super().__init__(raw=[] if raw is None else raw)
-        self.extend(fields)
+        if fields:
+            self.extend(fields)
 
     def mutablecopy(self) -> ResponseHeaders:
         """Return a copy, to be changed apart."""
         return ResponseHeaders(raw=self.raw[:])
 
     def __setitem__(self, key: str, value: Any) -> None:
-        name, text = header_field(key, value)
-        super().__setitem__(name.decode("ascii"), text.decode("latin-1"))
+        field = header_field(key, value)
+        if field[0] in dict(self.raw):
+            super().__setitem__(key, field[1].decode("latin-1"))
+        else:
+            self.raw.append(field)
 
     def setdefault(self, key: str, value: Any) -> str:
         """Set a field unless it is there, and return what stands there."""
@@ -292,21 +304,6 @@ class ResponseHeaders(MutableHeaders):
         self.raw.append(header_field(key, value))
 
     add = append
-
-    @overload
-    def get(self, key: str, default: None = None, type: None = None) -> str | None: ...
-    @overload
-    def get(self, key: str, default: D, type: None = None) -> str | D: ...
-    @overload
-    def get(
-        self, key: str, default: None = None, *, type: Callable[[str], T]
-    ) -> T | None: ...
-    @overload
-    def get(self, key: str, default: D, type: Callable[[str], T]) -> T | D: ...
-    def get(self, key: str, default: Any = None, type: Any = None) -> Any:
-        """Return a field's value, converted if a type is given; else the default."""
-        value = super().get(key, _MISSING)
-        return default if value is _MISSING else _convert(value, default, type)
 
     def set(self, key: str, value: Any) -> None:
         """Set a field in place of all others of its name."""

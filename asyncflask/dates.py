@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from datetime import UTC, date, datetime, time
 from email.utils import format_datetime, formatdate, parsedate_to_datetime
+from math import floor
 
 
 def http_date(moment: date | float | str) -> str:
@@ -16,13 +18,18 @@ def http_date(moment: date | float | str) -> str:
         return moment
 
     if isinstance(moment, (int, float)):
-        return formatdate(moment, usegmt=True)
+        return _at(floor(moment))
 
     if not isinstance(moment, datetime):
         moment = datetime.combine(moment, time())
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return format_datetime(moment.astimezone(UTC), usegmt=True)
+
+
+@functools.lru_cache(maxsize=64)
+def _at(second: int) -> str:
+    return formatdate(second, usegmt=True)
 
 
 def parse_http_date(text: str | None) -> datetime | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Collection
 from html import escape
 from typing import Any, Literal, overload
@@ -20,6 +21,7 @@ MAX_FLASHES = 50
 MAX_FLASHED_TEXT = 2000
 #: RFC 3986: everything that may stand in a URL, and the percent sign
 _URL_SAFE = "%!#$&'()*+,/:;=?@[]~"
+_CONTROL = re.compile(r"[\x00-\x1f]")
 
 
 def url_for(
@@ -63,15 +65,16 @@ def redirect(location: str, code: int = 302) -> Response:
             f"redirect(..., {code}): that is no redirect (RFC 9110, section 15.4)."
             " Use 302, 303, 301, 307 or 308."
         )
-    if any(ord(character) < 32 for character in location):
+    if _CONTROL.search(location):
         raise ValueError(
             f"redirect({location!r}): a location holds no control characters, which"
             " could split the response. Percent-encode the parts first."
         )
     url = quote(location, safe=_URL_SAFE)
+    text = escape(url)
     page = (
         "<!doctype html>\n<title>Redirecting</title>\n"
-        f'<p>The page is at <a href="{escape(url)}">{escape(url)}</a>.\n'
+        f'<p>The page is at <a href="{text}">{text}</a>.\n'
     )
     ctx = _current.get()
     cls = Response if ctx is None else ctx.app.response_class

@@ -10,8 +10,8 @@ cannot be changed.
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from itsdangerous import BadData
@@ -215,7 +215,7 @@ def save_session(app: Flask, session: Session, response: Response) -> None:
     max_age = 0 if is_empty else None  # an empty one is to be forgotten
     expires = None
     if not is_empty and session.permanent:
-        expires = datetime.now(UTC) + app.permanent_session_lifetime
+        expires = time.time() + app.permanent_session_lifetime.total_seconds()
     response.set_cookie(
         name,
         value,

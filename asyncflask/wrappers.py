@@ -205,7 +205,7 @@ class Request(Target):
     @cached_property
     def headers(self) -> RequestHeaders:
         """The header fields, a case-blind mapping."""
-        return RequestHeaders(scope=self.scope)
+        return RequestHeaders(raw=self.scope["headers"])
 
     @cached_property
     def cookies(self) -> MultiDict[str]:
