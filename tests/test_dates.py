@@ -25,6 +25,7 @@ TEXT = "Tue, 15 Nov 1994 08:12:31 GMT"
         (date(1994, 11, 15), "Tue, 15 Nov 1994 00:00:00 GMT"),
         (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
         (-1, "Wed, 31 Dec 1969 23:59:59 GMT"),
+        (-0.5, "Wed, 31 Dec 1969 23:59:59 GMT"),
         (date.min, "Mon, 01 Jan 0001 00:00:00 GMT"),
         (date.max, "Fri, 31 Dec 9999 00:00:00 GMT"),
         (TEXT, TEXT),

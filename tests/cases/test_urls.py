@@ -610,7 +610,7 @@ async def test_H27_a_redirect_goes_where_the_view_says(app, client, to, location
     assert (got.status_code, got.headers["location"]) == (302, location)
 
 
-@pytest.mark.parametrize("to", ["a\r\nb", "/\r\nSet-Cookie: a=b", "/\n", "\x00", "/\t"])
+@pytest.mark.parametrize("to", ["a\r\nb", "\r\nSet-Cookie: a=b", "/\n", "\0", "/\x1f"])
 async def test_H27_a_redirect_with_a_line_break_is_an_error(app, client, to):
     """Werkzeug 0.8.2."""
     app.add_url_rule("/", "view", lambda: redirect(to))
@@ -629,3 +629,5 @@ async def test_H27_the_page_of_a_redirect_is_escaped(app, client):
         assert got.status_code in (302, 308)
         assert "<script" not in got.text
         assert "\"'" not in got.text
+        assert "&#x27;" in got.text
+        assert "&amp;" in got.text
