@@ -1,8 +1,8 @@
 """Cookies, in and out (RFC 6265).
 
-Reading is lenient and linear: a malformed pair is skipped, the first of two
-cookies of one name wins. Writing is strict: what could break out of the
-header field is quoted in the value and refused everywhere else.
+Reading is lenient and linear: a malformed pair is skipped. Writing is strict:
+what could break out of the header field is quoted in the value and refused
+everywhere else.
 """
 
 from __future__ import annotations
@@ -24,20 +24,19 @@ _ATTRIBUTE = re.compile(r"[^\x00-\x1f\x7f;,\\\"]*")
 
 
 def parse_cookies(field: bytes) -> list[tuple[str, str]]:
-    """Return the cookies of a ``Cookie`` field, each name once, in order.
+    """Return the names and values of a ``Cookie`` field, in order.
 
     :param field: the value as it came, several fields joined by ``"; "``; it is
         read as UTF-8.
     """
-    cookies: dict[str, str] = {}
+    cookies = []
     for pair in field.decode("utf-8", "replace").split(";"):
         name, equals, value = pair.partition("=")
         name = name.strip(_BLANKS)
-        if equals and name and name not in cookies:
+        if equals and name:
             value = value.strip(_BLANKS)
-            cookies[name] = _unquote(value) if value[:1] == '"' else value
-
-    return list(cookies.items())
+            cookies.append((name, _unquote(value) if value[:1] == '"' else value))
+    return cookies
 
 
 def _unquote(value: str) -> str:

@@ -114,7 +114,7 @@ class MultiDict(Mapping[str, V], Generic[V]):
     def items(self, multi: bool) -> Collection[tuple[str, V]]: ...
     def items(self, multi: bool = False) -> Any:
         """Return keys with their first values, or with every one if ``multi``."""
-        return self.multi_items() if multi else super().items()
+        return self.multi_items() if multi else self.to_dict().items()
 
     def multi_items(self) -> list[tuple[str, V]]:
         """Return every pair; a key of several values stands several times."""

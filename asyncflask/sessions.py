@@ -37,11 +37,12 @@ class Session(dict[str, Any]):
     :ivar changes: how often it was changed.
     """
 
+    accessed: bool = False
+    changes: int = 0
+
     def __init__(self, *args: Any, new: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.new = new
-        self.accessed: bool = False
-        self.changes: int = 0
 
     @property
     def modified(self) -> bool:

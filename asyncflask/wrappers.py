@@ -209,7 +209,8 @@ class Request(Target):
 
     @cached_property
     def cookies(self) -> MultiDict[str]:
-        """The cookies; the first of two of one name wins."""
+        """The cookies; of two of one name the first counts, which browsers make
+        that of the longer path (RFC 6265, section 5.4)."""
         fields = [value for name, value in self.scope["headers"] if name == b"cookie"]
         return MultiDict(parse_cookies(b"; ".join(fields)), "cookies")
 

@@ -6,8 +6,9 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from asyncflask import Response
+from asyncflask import Flask, Response, request
 from asyncflask.cookies import dump_cookie, parse_cookies, parse_set_cookie
+from asyncflask.datastructures import MultiDict
 
 
 def wire(text: str) -> str:
@@ -51,7 +52,15 @@ def wire(text: str) -> str:
     ],
 )
 def test_the_first_cookie_of_a_name_wins_and_malformed_ones_are_skipped(field, cookies):
-    assert dict(parse_cookies(field.encode("latin-1"))) == cookies
+    assert MultiDict(parse_cookies(field.encode("latin-1"))).to_dict() == cookies
+
+
+def test_every_cookie_of_a_name_can_be_had():
+    """Browsers send two of them for two paths."""
+    app = Flask(__name__)
+    with app.test_request_context("/", headers={"Cookie": "s=1; a=0; s=2"}):
+        assert request.cookies["s"] == "1"
+        assert request.cookies.getlist("s") == ["1", "2"]
 
 
 @pytest.mark.timeout(10)
