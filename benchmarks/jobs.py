@@ -146,6 +146,13 @@ MULTIPART = {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}
 #: 10 MB that are not all alike, line ends and dashes included
 FILE = os.urandom(1_000_000) * 10
 
+RECORD = Request(
+    "/echo",
+    "POST",
+    headers={"content-type": "application/json"},
+    body=json.dumps(work.RECORD).encode(),
+)
+
 URLENCODED = Request(
     "/form",
     "POST",
@@ -214,6 +221,7 @@ JOBS = [
     ),
     Job("url_for", "`url_for` with two values", Request("/"), says("")),
     Job("template", "template of 20 rows", Request("/rows"), has_rows, 200),
+    Job("echo", "JSON in, the same JSON out", RECORD, is_record),
     Job(
         "form",
         "form of three fields",

@@ -130,6 +130,7 @@ IN_PROCESS: list[Mark] = [
     Mark("10,000 rules: seconds to start", 1.0, lambda of: of.ours("start") / 1e6),
     Mark("url_for: to Werkzeug", 1.0, lambda of: of.to_peer("url_for", "floor")),
     Mark("template: to bare render plus hello", 1.1, lambda of: of.to_render()),
+    lowest("echo"),
     lowest("form"),
     lowest("multipart"),
     Mark("session: to Starlette", 0.5, lambda of: of.to_peer("session", "starlette")),

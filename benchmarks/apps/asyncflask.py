@@ -38,6 +38,10 @@ def main() -> Flask:
     async def rows():
         return render_template("rows.html", rows=work.ROWS)
 
+    @app.route("/echo", methods=["POST"])
+    async def echo():
+        return request.get_json()
+
     @app.route("/form", methods=["POST"])
     async def form():
         fields = request.form
@@ -148,6 +152,7 @@ ASGI: dict[str, Any] = {
     "rules_10000": partial(rules, 10_000),
     "url_for": build_url,
     "template": main,
+    "echo": main,
     "form": main,
     "multipart": upload,
     "session": main,

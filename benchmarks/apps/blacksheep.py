@@ -48,6 +48,10 @@ def main() -> Application:
     async def rows():
         return view("rows", {"rows": work.ROWS})
 
+    @post("/echo")
+    async def echo(request: Request):
+        return json(await request.json())
+
     @post("/form")
     async def form(request: Request):
         fields: Any = await request.form()
@@ -127,6 +131,7 @@ ASGI: dict[str, Any] = {
     "rules_1000": partial(rules, 1000),
     "rules_10000": partial(rules, 10_000),
     "template": main,
+    "echo": main,
     "form": main,
     "multipart": main,
     "stream": main,

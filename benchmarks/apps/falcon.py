@@ -41,6 +41,11 @@ class Rows:
         resp.text = self.env.get_template("rows.html").render(rows=work.ROWS)
 
 
+class Echo:
+    async def on_post(self, req: Request, resp: Response) -> None:
+        resp.media = await req.get_media()
+
+
 class Form:
     async def on_post(self, req: Request, resp: Response) -> None:
         fields = await req.get_media()
@@ -95,6 +100,7 @@ def main(**options: Any) -> App:
     app.add_route("/user/{id:int}", User())
     app.add_route("/json", Json())
     app.add_route("/rows", Rows())
+    app.add_route("/echo", Echo())
     app.add_route("/form", Form())
     app.add_route("/upload", Upload())
     app.add_route("/plain", Plain())
@@ -154,6 +160,7 @@ ASGI: dict[str, Any] = {
     "rules_1000": partial(rules, 1000),
     "rules_10000": partial(rules, 10_000),
     "template": main,
+    "echo": main,
     "form": main,
     "multipart": main,
     "plain": main,

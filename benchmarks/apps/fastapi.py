@@ -55,6 +55,10 @@ def main() -> FastAPI:
     async def rows(request: Request):
         return templates.TemplateResponse(request, "rows.html", {"rows": work.ROWS})
 
+    @app.post("/echo")
+    async def echo(record: dict[str, Any]):
+        return record
+
     @app.post("/form", response_class=HTMLResponse)
     async def form(
         name: Annotated[str, Form()],
@@ -157,6 +161,7 @@ ASGI: dict[str, Any] = {
     "rules_10000": partial(rules, 10_000),
     "url_for": build_url,
     "template": main,
+    "echo": main,
     "form": main,
     "multipart": main,
     "plain": main,

@@ -36,6 +36,10 @@ def main(framework: Any) -> Any:
     def rows():
         return framework.render_template("rows.html", rows=work.ROWS)
 
+    @app.route("/echo", methods=["POST"])
+    def echo():
+        return request.get_json()
+
     @app.route("/form", methods=["POST"])
     def form():
         fields = request.form
@@ -126,6 +130,7 @@ def table(framework: Any) -> dict[str, Any]:
         "rules_10000": partial(rules, framework, 10_000),
         "url_for": partial(build_url, framework),
         "template": same,
+        "echo": same,
         "form": same,
         "multipart": same,
         "session": same,

@@ -61,6 +61,13 @@ async def bare_json(scope: Any, receive: Any, send: Any) -> None:
     await answer(send, json.dumps(work.RECORD).encode(), b"application/json")
 
 
+async def bare_echo(scope: Any, receive: Any, send: Any) -> None:
+    """Call ``json.loads`` and ``json.dumps`` in a bare ASGI callable."""
+    message = await receive()
+    record = json.loads(message["body"])
+    await answer(send, json.dumps(record).encode(), b"application/json")
+
+
 async def bare_form(scope: Any, receive: Any, send: Any) -> None:
     """Call ``urllib.parse.parse_qsl`` in a bare ASGI callable."""
     message = await receive()
@@ -172,6 +179,7 @@ ASGI: dict[str, Any] = {
     "json": of(bare_json),
     "url_for": build_url,
     "template": render,
+    "echo": of(bare_echo),
     "form": of(bare_form),
     "session": sign,
     "plain": hand_over,

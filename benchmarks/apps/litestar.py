@@ -42,6 +42,10 @@ def main(**options: Any) -> Litestar:
     async def rows() -> Template:
         return Template(template_name="rows.html", context={"rows": work.ROWS})
 
+    @post("/echo", status_code=200)
+    async def echo(data: dict[str, Any]) -> dict[str, Any]:
+        return data
+
     @post("/form", media_type=MediaType.HTML, status_code=200)
     async def form(
         data: Annotated[
@@ -83,6 +87,7 @@ def main(**options: Any) -> Litestar:
             json,
             about,
             rows,
+            echo,
             form,
             upload,
             plain,
@@ -164,6 +169,7 @@ ASGI: dict[str, Any] = {
     "rules_1000": partial(rules, 1000),
     "url_for": build_url,
     "template": main,
+    "echo": main,
     "form": main,
     "multipart": without_limit,
     "plain": main,

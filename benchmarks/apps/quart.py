@@ -36,6 +36,10 @@ def main() -> Quart:
     async def rows():
         return await render_template("rows.html", rows=work.ROWS)
 
+    @app.route("/echo", methods=["POST"])
+    async def echo():
+        return await request.get_json()
+
     @app.route("/form", methods=["POST"])
     async def form():
         fields = await request.form
@@ -143,6 +147,7 @@ ASGI: dict[str, Any] = {
     "rules_10000": partial(rules, 10_000),
     "url_for": build_url,
     "template": main,
+    "echo": main,
     "form": main,
     "multipart": upload,
     "session": main,

@@ -39,6 +39,10 @@ async def about(request: Request) -> Response:
     return HTMLResponse("About")
 
 
+async def echo(request: Request) -> Response:
+    return JSONResponse(await request.json())
+
+
 async def form(request: Request) -> Response:
     async with request.form() as fields:
         return HTMLResponse(f"{fields['name']}, {fields['email']}, {fields['text']}")
@@ -94,6 +98,7 @@ def main(middleware: list[Middleware] | None = None) -> Starlette:
         Route("/json", json),
         Route("/about/", about),
         Route("/rows", rows),
+        Route("/echo", echo, methods=["POST"]),
         Route("/form", form, methods=["POST"]),
         Route("/upload", upload, methods=["POST"]),
         Route("/visits", visits),
@@ -162,6 +167,7 @@ ASGI: dict[str, Any] = {
     "rules_10000": partial(rules, 10_000),
     "url_for": build_url,
     "template": main,
+    "echo": main,
     "form": main,
     "multipart": main,
     "session": session,
