@@ -73,7 +73,7 @@ def dumps(value: Any) -> str:
     return _encode(value)
 
 
-_decode = json.JSONDecoder().decode
+_decode = json.JSONDecoder().raw_decode
 
 
 def loads(text: str | bytes) -> Any:
@@ -83,8 +83,13 @@ def loads(text: str | bytes) -> Any:
     """
     try:
         try:
-            return _decode(text if isinstance(text, str) else text.decode())
-        except ValueError:  # in an encoding of old (RFC 4627, section 3), or no JSON
-            return json.loads(text)
+            string = text if isinstance(text, str) else text.decode()
+            value, end = _decode(string)
+            if end == len(string):
+                return value
+        except ValueError:
+            pass
+        # with blanks around it, in an encoding of old (RFC 4627, section 3), or no JSON
+        return json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
