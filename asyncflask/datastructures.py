@@ -229,13 +229,15 @@ def header_fields(
 
     :raises ValueError: for one that :func:`header_field` refuses.
     """
-    return [
-        header_field(name, item)
-        for name, value in (
-            fields.items() if isinstance(fields, (dict, Mapping)) else fields
-        )
-        for item in (value if isinstance(value, (list, tuple)) else (value,))
-    ]
+    made = []
+    for name, value in (
+        fields.items() if isinstance(fields, (dict, Mapping)) else fields
+    ):
+        if isinstance(value, (list, tuple)):
+            made += [header_field(name, item) for item in value]
+        else:
+            made.append(header_field(name, value))
+    return made
 
 
 def mimetype_of(content_type: str) -> str:

@@ -487,20 +487,20 @@ def to_response(app: Flask, rv: Any) -> Any:
     :raises TypeError: for a value that is none; the message names the endpoint.
     """
     cls = app.response_class
-    if isinstance(rv, HTTPException):
-        return _from_error(app, rv)
-
-    if isinstance(rv, _TEXT):
-        return cls(rv)
-
-    if isinstance(rv, Response):
-        return rv
-
     if isinstance(rv, (dict, list)):
         return json_response(cls, rv)
 
     if isinstance(rv, tuple):
         return _from_tuple(app, rv)
+
+    if isinstance(rv, Response):
+        return rv
+
+    if isinstance(rv, HTTPException):
+        return _from_error(app, rv)
+
+    if isinstance(rv, _TEXT):
+        return cls(rv)
 
     if isinstance(rv, (Iterator, AsyncIterator)):
         return cls(rv)
