@@ -170,7 +170,7 @@ class _Fields(Headers):
     def get(self, key: str, default: D, type: Callable[[str], T]) -> T | D: ...
     def get(self, key: str, default: Any = None, type: Any = None) -> Any:
         """Return a field's value, converted if a type is given; else the default."""
-        wanted = key.lower().encode("latin-1")
+        wanted = key.lower().encode("ascii", "replace")  # no name has a "?"
         for name, octets in self.raw:
             if name == wanted:
                 value = octets.decode("latin-1")
@@ -178,15 +178,24 @@ class _Fields(Headers):
 
         return default
 
+    def getlist(self, key: str) -> list[str]:
+        """Return every value of a field, in order."""
+        wanted = key.lower().encode("ascii", "replace")
+        return [octets.decode("latin-1") for name, octets in self.raw if name == wanted]
+
+    def __contains__(self, key: Any) -> bool:
+        return self.get(key) is not None
+
 
 class RequestHeaders(_Fields):
     """The header fields of a request: a read-only, case-blind mapping."""
 
     def __getitem__(self, key: str) -> str:
-        try:
-            return super().__getitem__(key)
-        except KeyError:
-            raise BadRequestKeyError(key, "header fields") from None
+        value = self.get(key)
+        if value is None:
+            raise BadRequestKeyError(key, "header fields")
+
+        return value
 
 
 #: RFC 9110, section 5.1: a field name is a token

@@ -115,8 +115,20 @@ def test_request_headers_are_case_blind_and_convert():
     assert headers.get("X-S", 7, int) == 7
     assert headers.get("X-S") == "ü"
     assert headers.get("none", "d") == "d"
-    assert headers.getlist("x-n") == ["5", "6"]
+    assert headers.getlist("X-n") == ["5", "6"]
     assert "X-n" in headers
+
+
+@pytest.mark.parametrize("key", ["none", "", "é", "€", "?", "\ud800", "a\nb"])
+def test_what_is_no_field_name_is_just_not_there(key):
+    """It may be what a client has said."""
+    headers = RequestHeaders(raw=[(b"x-n", b"5")])
+    assert headers.get(key) is None
+    assert headers.getlist(key) == []
+    assert key not in headers
+    with pytest.raises(KeyError):
+        headers[key]
+    assert key not in ResponseHeaders({"X-N": "5"})
 
 
 # ------------------------------------------------------------- response headers
