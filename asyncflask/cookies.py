@@ -103,7 +103,9 @@ def dump_cookie(
         max_age = max_age.total_seconds()
     if expires is None and max_age is not None:
         expires = time.time() + max_age if max_age > 0 else 0
-    cookie = f"{_checked_name(name)}={_quote(value)}"
+    name = str.__str__(name)  # what is checked is what is written
+    _check_name(name)
+    cookie = f"{name}={_quote(value)}"
     if isinstance(expires, str):
         cookie += f"; Expires={_checked('Expires', expires)}"
     elif expires is not None:
@@ -114,13 +116,12 @@ def dump_cookie(
 
 
 @functools.lru_cache(maxsize=256)
-def _checked_name(name: str) -> str:
+def _check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
         raise ValueError(
             f"{name!r} is no cookie name: use letters, digits and !#$%&'*+-.^_`|~"
             " only (RFC 6265, section 4.1.1), for example 'theme'."
         )
-    return name
 
 
 @functools.lru_cache(maxsize=64)

@@ -155,6 +155,11 @@ def _convert(value: Any, default: Any, type: Callable[[Any], Any]) -> Any:
         return default
 
 
+def _wanted(key: str) -> bytes:
+    """Return a name to look for; there is a "?" in none, so odd ones are not found."""
+    return key.lower().encode("ascii", "replace")
+
+
 class _Fields(Headers):
     """What the header fields of requests and of responses have in common."""
 
@@ -170,8 +175,8 @@ class _Fields(Headers):
     def get(self, key: str, default: D, type: Callable[[str], T]) -> T | D: ...
     def get(self, key: str, default: Any = None, type: Any = None) -> Any:
         """Return a field's value, converted if a type is given; else the default."""
-        wanted = key.lower().encode("ascii", "replace")  # no name has a "?"
-        for name, octets in self.raw:
+        wanted = _wanted(key)
+        for name, octets in self._list:
             if name == wanted:
                 value = octets.decode("latin-1")
                 return value if type is None else _convert(value, default, type)
@@ -180,22 +185,30 @@ class _Fields(Headers):
 
     def getlist(self, key: str) -> list[str]:
         """Return every value of a field, in order."""
-        wanted = key.lower().encode("ascii", "replace")
-        return [octets.decode("latin-1") for name, octets in self.raw if name == wanted]
+        wanted = _wanted(key)
+        return [
+            octets.decode("latin-1") for name, octets in self._list if name == wanted
+        ]
 
     def __contains__(self, key: Any) -> bool:
         return self.get(key) is not None
+
+    def __getitem__(self, key: str) -> str:
+        value = self.get(key)
+        if value is None:
+            raise KeyError(key)
+
+        return value
 
 
 class RequestHeaders(_Fields):
     """The header fields of a request: a read-only, case-blind mapping."""
 
     def __getitem__(self, key: str) -> str:
-        value = self.get(key)
-        if value is None:
-            raise BadRequestKeyError(key, "header fields")
-
-        return value
+        try:
+            return super().__getitem__(key)
+        except KeyError:
+            raise BadRequestKeyError(key, "header fields") from None
 
 
 #: RFC 9110, section 5.1: a field name is a token
@@ -215,7 +228,7 @@ def field_name(name: str) -> bytes:
             f"{name!r} is no header name: a name is made of letters, digits and"
             " !#$%&'*+-.^_`|~ only. Write it like 'X-Request-Id'."
         )
-    return name.lower().encode("ascii")
+    return str.lower(name).encode("ascii")  # of what was checked
 
 
 def header_field(name: str, value: Any) -> tuple[bytes, bytes]:
@@ -238,10 +251,10 @@ def header_fields(
 
     :raises ValueError: for one that :func:`header_field` refuses.
     """
+    # dict is a Mapping, but found to be one much sooner
+    pairs = fields.items() if isinstance(fields, (dict, Mapping)) else fields
     made = []
-    for name, value in (
-        fields.items() if isinstance(fields, (dict, Mapping)) else fields
-    ):
+    for name, value in pairs:
         if isinstance(value, (list, tuple)):
             made += [header_field(name, item) for item in value]
         else:
@@ -304,6 +317,10 @@ class ResponseHeaders(_Fields, MutableHeaders):
             super().__setitem__(key, field[1].decode("latin-1"))
         else:
             self.raw.append(field)
+
+    def __delitem__(self, key: str) -> None:
+        wanted = _wanted(key)
+        self.raw[:] = [field for field in self.raw if field[0] != wanted]
 
     def setdefault(self, key: str, value: Any) -> str:
         """Set a field unless it is there, and return what stands there."""

@@ -73,7 +73,10 @@ def dumps(value: Any) -> str:
     return _encode(value)
 
 
+#: what ``json.loads`` does, less the look for encodings and blanks
 _decode = json.JSONDecoder().raw_decode
+#: RFC 8259, section 2: what may stand around a value
+_BLANKS = " \t\n\r"
 
 
 def loads(text: str | bytes) -> Any:
@@ -83,13 +86,13 @@ def loads(text: str | bytes) -> Any:
     """
     try:
         try:
-            string = text if isinstance(text, str) else text.decode()
+            string = (text if isinstance(text, str) else text.decode()).strip(_BLANKS)
             value, end = _decode(string)
             if end == len(string):
                 return value
         except ValueError:
             pass
-        # with blanks around it, in an encoding of old (RFC 4627, section 3), or no JSON
+        # in an encoding of old (RFC 4627, section 3), or no JSON
         return json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deep") from None

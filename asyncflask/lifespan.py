@@ -97,10 +97,10 @@ async def serve_lifespan(
 
 
 class Outstanding:
-    """How many requests wait for something, or clean up, at this moment.
+    """How much is under way that the end of the application waits for.
 
-    Those count whose code is carried on, and who waits for anything else enters. One
-    that never waits is over before anybody looks.
+    Code of requests counts from when it first waits until it is over. Whoever waits
+    for anything else that needs the application enters. One request may count twice.
     """
 
     count: int = 0
@@ -113,7 +113,7 @@ class Outstanding:
 
 
 async def requests_over(app: Flask) -> None:
-    """Wait until no request is open, but not for ever.
+    """Wait until nothing is under way for a request, but not for ever.
 
     A server that has lost patience cancels its requests and does not wait until
     they are torn down; they may still need what is about to be closed.

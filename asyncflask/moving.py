@@ -194,7 +194,7 @@ class Moving(RequestContext):
         """Carry a coroutine to its end, which the end of the application waits for."""
         run: Callable[..., Any] = self.context.run  # type: ignore[union-attr]
         outstanding = self.app.outstanding
-        outstanding.count += 1  # entering it would take two calls
+        outstanding.count += 1  # `with` would take two calls
         try:
             while yielded is not _DONE:
                 step: Callable[[], Any] | None = None

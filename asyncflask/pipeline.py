@@ -61,6 +61,8 @@ logger: logging.Logger = logging.getLogger("asyncflask")
 
 #: methods whose requests rarely have a body, so that it must be announced
 BODILESS = frozenset(("GET", "HEAD", "OPTIONS", "DELETE", "TRACE"))
+#: the fields that announce a body (RFC 9112, section 6.3)
+ANNOUNCING = frozenset((b"content-length", b"transfer-encoding"))
 #: the fields of a body that is announced, and of no length
 EMPTY_BODY = {b"content-length": b"0"}
 #: digits of a length that is still a number to us
@@ -211,9 +213,11 @@ def begin(ctx: Calling) -> None:
     path = application_path(scope) if scope.get("root_path") else scope["path"]
     try:
         fields = look_over(scope, app.trusted_hosts)
-        if fields:  # one announces it (RFC 9112, section 6.3)
-            ctx.body_fields, ctx.may_have_body = fields, fields != EMPTY_BODY
-        else:  # but none has to in HTTP/2
+        if fields:
+            ctx.body_fields = fields
+        if fields and not ANNOUNCING.isdisjoint(fields):
+            ctx.may_have_body = fields != EMPTY_BODY
+        else:  # none has to be announced in HTTP/2
             ctx.may_have_body = (
                 method not in BODILESS or scope.get("http_version", "1.1") >= "2"
             )

@@ -122,6 +122,7 @@ class Intake:
         A client that is still sending would not see the response otherwise:
         closing a connection with unread data resets it. One that pauses will.
         """
+        self._timeout = None  # a pause ends it sooner, and is no error
         while self.more and limit > 0:
             with anyio.move_on_after(DRAIN_PAUSE) as pause:
                 limit -= len(await self.next())

@@ -145,7 +145,8 @@ async def guarded(ctx: Calling, receive: Receive, send: Send) -> bool:
         return late.error
 
     try:
-        await unless(watch, lambda: late.wait_for(rest))
+        with ctx.app.outstanding:  # the page of a late one may outlast the view
+            await unless(watch, lambda: late.wait_for(rest))
     except (ClientDisconnected, ServiceUnavailable) as exc:
         ctx.exception = exc  # for teardown: nothing of this is to be kept
         if exc is not late.error:

@@ -205,12 +205,12 @@ class Request(Target):
     @cached_property
     def headers(self) -> RequestHeaders:
         """The header fields, a case-blind mapping."""
-        return RequestHeaders(raw=self.scope["headers"])
+        return RequestHeaders(raw=list(self.scope["headers"]))
 
     @cached_property
     def cookies(self) -> MultiDict[str]:
-        """The cookies; of two of one name the first counts, which browsers make
-        that of the longer path (RFC 6265, section 5.4)."""
+        """The cookies. Of several of one name the first counts: browsers send the one
+        with the longest path first (RFC 6265, section 5.4)."""
         fields = [value for name, value in self.scope["headers"] if name == b"cookie"]
         return MultiDict(parse_cookies(b"; ".join(fields)), "cookies")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from enum import Enum
 
 import pytest
 
@@ -55,12 +56,29 @@ def test_the_first_cookie_of_a_name_wins_and_malformed_ones_are_skipped(field, c
     assert MultiDict(parse_cookies(field.encode("latin-1"))).to_dict() == cookies
 
 
+def test_the_name_that_was_checked_is_what_is_written():
+    """Enumerations compare equal to their text, and are written in another way."""
+
+    class Key(str, Enum):  # noqa: UP042 - StrEnum is written as its text
+        SESSION = "sid"
+
+    class Odd(str):
+        __slots__ = ()
+
+        def __format__(self, spec):
+            return "a; evil"
+
+    for name in (Key.SESSION, Odd("sid"), "sid"):
+        assert dump_cookie(name, "v") == "sid=v; Path=/"
+
+
 def test_every_cookie_of_a_name_can_be_had():
     """Browsers send two of them for two paths."""
     app = Flask(__name__)
     with app.test_request_context("/", headers={"Cookie": "s=1; a=0; s=2"}):
         assert request.cookies["s"] == "1"
         assert request.cookies.getlist("s") == ["1", "2"]
+    assert parse_cookies(b"s=1; a=0; s=2") == [("s", "1"), ("a", "0"), ("s", "2")]
 
 
 @pytest.mark.timeout(10)

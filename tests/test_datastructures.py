@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from asyncflask import Response
+from asyncflask import Request, Response
 from asyncflask.datastructures import (
     Accept,
     Authorization,
@@ -119,6 +119,15 @@ def test_request_headers_are_case_blind_and_convert():
     assert "X-n" in headers
 
 
+def test_a_copy_of_request_headers_can_be_changed():
+    """ASGI promises no more than an iterable."""
+    request = Request({"headers": ((b"x-n", b"5"),)})
+    copied = request.headers.mutablecopy()
+    copied["X-M"] = "6"
+    assert (copied["x-n"], copied["x-m"]) == ("5", "6")
+    assert "x-m" not in request.headers
+
+
 @pytest.mark.parametrize("key", ["none", "", "é", "€", "?", "\ud800", "a\nb"])
 def test_what_is_no_field_name_is_just_not_there(key):
     """It may be what a client has said."""
@@ -128,7 +137,17 @@ def test_what_is_no_field_name_is_just_not_there(key):
     assert key not in headers
     with pytest.raises(KeyError):
         headers[key]
-    assert key not in ResponseHeaders({"X-N": "5"})
+
+
+@pytest.mark.parametrize("key", ["none", "", "é", "€", "?", "\ud800", "a\nb"])
+def test_what_is_no_field_name_is_not_there_in_a_response_either(key):
+    headers = ResponseHeaders({"X-N": "5"})
+    assert key not in headers
+    assert headers.pop(key, None) is None
+    headers.remove(key)
+    with pytest.raises(KeyError):
+        headers[key]
+    assert headers.raw == [(b"x-n", b"5")]
 
 
 # ------------------------------------------------------------- response headers

@@ -96,6 +96,11 @@ def test_json_is_read(text, value):
     assert loads(text) == value
 
 
+def test_a_line_end_behind_it_costs_no_second_look(monkeypatch):
+    monkeypatch.setattr(json, "loads", pytest.fail)
+    assert loads(b'\t{"a": 1}\r\n') == {"a": 1}
+
+
 @pytest.mark.parametrize(
     "text",
     [

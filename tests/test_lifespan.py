@@ -624,6 +624,40 @@ async def test_what_was_cancelled_is_torn_down_before_the_end(anyio_backend, is_
     assert log == said
 
 
+async def test_a_late_page_is_sent_before_the_application_ends():
+    """The server has cancelled the request, and the client takes its page slowly."""
+    log, is_late, is_sent = [], asyncio.Event(), asyncio.Event()
+    app, go = Flask(__name__), threading.Event()
+    app.view_timeout = 0.02
+    app.while_serving(function(log, "a"))
+
+    @app.route("/")
+    def index():
+        go.wait(10)
+        return ""
+
+    @app.teardown_request
+    def torn_down(exception):
+        log.append("torn down")
+
+    async def send(message):
+        is_late.set()
+        await is_sent.wait()
+
+    async def cancel_it():
+        await is_late.wait()
+        request.cancel()
+        go.set()
+        asyncio.get_running_loop().call_later(0.2, is_sent.set)
+
+    scope = build_request("/")[0]
+    request = asyncio.create_task(app(scope, anyio.sleep_forever, send))
+    await serve(app, log, meanwhile=cancel_it)
+    await asyncio.wait([request])
+    said = ["a up", "startup.complete", "torn down", "a down", "shutdown.complete"]
+    assert log == said
+
+
 @both
 async def test_a_plain_body_ends_before_the_application_does(anyio_backend):
     """Its code cannot be cancelled, and may need what is about to be closed."""

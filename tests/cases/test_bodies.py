@@ -20,7 +20,7 @@ from typing import Any
 import httpx
 import pytest
 
-from asyncflask import Flask, request, session
+from asyncflask import Flask, receiving, request, session
 from asyncflask.calling import Calling
 from asyncflask.exceptions import BadRequest, RequestEntityTooLarge
 from asyncflask.forms import SPOOL_SIZE, Limits, new_body
@@ -330,6 +330,34 @@ async def test_M6_a_body_that_no_field_tells_of_is_taken_in(version, pieces):
 
         await app(scope, receive, send)
         assert sent[1]["body"] == b"".join(pieces)
+
+
+@pytest.mark.parametrize("kind", ["multipart/form-data", MULTIPART, "text/plain"])
+async def test_M6_a_type_alone_announces_no_body(app, client, kind):
+    """Programs that send the same fields with every request send it with GET."""
+    app.add_url_rule("/", "index", lambda: f"{len(request.form)} {request.data!r}")
+    got = await client.get("/", headers={"Content-Type": kind})
+    assert (got.status_code, got.text) == (200, "0 b''")
+
+
+@pytest.mark.parametrize("body_timeout", [None, 0.01])
+async def test_M1_a_refused_body_that_pauses_gets_its_413(monkeypatch, body_timeout):
+    """The rest is waited for to no purpose but the client's, however long."""
+    monkeypatch.setattr(receiving, "DRAIN_PAUSE", 0.05)
+    app, sent, pieces = Flask(__name__), [], [b"x" * 20]
+    app.max_content_length, app.body_timeout = 10, body_timeout
+    app.add_url_rule("/", "index", pytest.fail, methods=["POST"])
+
+    async def receive():
+        if not pieces:
+            await asyncio.Event().wait()
+        return {"type": "http.request", "body": pieces.pop(), "more_body": True}
+
+    async def send(message):
+        sent.append(message)
+
+    await app({**build_request("/")[0], "method": "POST"}, receive, send)
+    assert sent[0]["status"] == 413
 
 
 async def test_M6_what_a_view_leaves_unread_is_looked_at_once():
